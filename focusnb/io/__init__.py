@@ -1,0 +1,1 @@
+"""Bytes and files in, arrays and records out, and back."""

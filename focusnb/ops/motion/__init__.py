@@ -1,0 +1,1 @@
+"""Motion of the frames of a movie: estimation, description, sums."""

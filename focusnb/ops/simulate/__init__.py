@@ -1,0 +1,1 @@
+"""A simulated microscope's physics, written independently of the code it tests."""

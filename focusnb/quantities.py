@@ -1,0 +1,273 @@
+"""The vocabulary: every quantity of the field that more than one place speaks of, declared once.
+
+Facts (what the microscope did) are the fields of :class:`Acquisition`. Findings (what a step measured) are used in
+the ``Results`` of steps. A name is a fact or a finding, never both: ``dose_per_frame`` is the fact,
+``dose_per_frame_measured`` its measured twin.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from focusnb.parameters import Declared, curve, file, image, picture, quantity, table, transient
+
+# Facts: what was recorded
+ExposureKind = Annotated[
+    Literal["movie", "image"],
+    quantity("Kind", group="Recording", help="A movie of frames, or an image that is a sum already."),
+]
+MovieFile = Annotated[str, file("Movie", star="rlnMicrographMovieName", help="The recorded frames.")]
+ImageFile = Annotated[str, file("Image", help="A recorded image or a sum made elsewhere.")]
+GainReference = Annotated[
+    str, file("Gain reference", star="rlnMicrographGainName", help="Multiplied with every frame; 0 marks a bad pixel.")
+]
+GainRotation = Annotated[
+    int,
+    quantity(
+        "Gain rotation", unit="× 90°", group="Files", ge=0, le=3, help="Quarter turns applied to the gain reference."
+    ),
+]
+GainFlip = Annotated[
+    bool, quantity("Gain flip", group="Files", help="Flip the gain reference vertically, after its rotation.")
+]
+Defects = Annotated[
+    str, file("Defects", star="rlnMicrographDefectFile", help="Bad pixels, columns and rows of the camera.")
+]
+Metadata = Annotated[str, file("Metadata", help="The mdoc or XML beside the recorded file.")]
+FrameCount = Annotated[int, quantity("Frames", group="Recording", star="rlnImageSizeZ", ge=1)]
+Width = Annotated[int, quantity("Width", unit="px", group="Recording", star="rlnImageSizeX", ge=1)]
+Height = Annotated[int, quantity("Height", unit="px", group="Recording", star="rlnImageSizeY", ge=1)]
+SuperResolution = Annotated[
+    int,
+    quantity(
+        "Super-resolution", unit="×", group="Recording", ge=1, le=4, help="Recorded pixels along one physical pixel."
+    ),
+]
+CountsPerElectron = Annotated[
+    float, quantity("Counts per electron", group="Recording", gt=0, help="What one electron adds to a recorded pixel.")
+]
+PixelSize = Annotated[
+    float,
+    quantity(
+        "Pixel size", unit="Å/px", star="rlnMicrographOriginalPixelSize", group="Optics", gt=0, lt=1000, precision=4,
+        help="Of the recorded grid, before any cropping or binning.",
+    ),
+]  # fmt: skip
+Voltage = Annotated[
+    float, quantity("Voltage", unit="kV", star="rlnVoltage", group="Optics", ge=20, le=1500, precision=0)
+]
+SphericalAberration = Annotated[
+    float,
+    quantity(
+        "Spherical aberration", unit="mm", star="rlnSphericalAberration", group="Optics", ge=0, le=20, precision=2
+    ),
+]
+AmplitudeContrast = Annotated[
+    float, quantity("Amplitude contrast", star="rlnAmplitudeContrast", group="Optics", ge=0, le=1, precision=2)
+]
+DosePerFrame = Annotated[
+    float,
+    quantity("Dose per frame", unit="e⁻/Å²", star="rlnMicrographDoseRate", group="Dose", gt=0, le=1000, precision=3),
+]
+PriorDose = Annotated[
+    float,
+    quantity(
+        "Prior dose", unit="e⁻/Å²", star="rlnMicrographPreExposure", group="Dose", ge=0, precision=2,
+        help="Received before the first recorded frame.",
+    ),
+]  # fmt: skip
+ExposureDose = Annotated[
+    float, quantity("Exposure dose", unit="e⁻/Å²", group="Dose", gt=0, precision=2, help="Of the whole exposure.")
+]
+ExposureTime = Annotated[float, quantity("Exposure time", unit="s", group="Dose", gt=0, precision=3)]
+RecordedAt = Annotated[datetime, quantity("Recorded at", group="Recording")]
+Magnification = Annotated[float, quantity("Magnification", unit="×", group="Optics", gt=0, precision=0)]
+DefocusTarget = Annotated[
+    float, quantity("Defocus target", unit="Å", group="Optics", precision=0, help="Asked for at the microscope; positive is underfocus.")
+]  # fmt: skip
+TiltAngle = Annotated[
+    float,
+    quantity("Tilt angle", unit="°", star="rlnTomoNominalStageTiltAngle", group="Stage", ge=-180, le=180, precision=2),
+]
+TiltAxis = Annotated[
+    float,
+    quantity("Tilt axis", unit="°", star="rlnTomoNominalTiltAxisAngle", group="Stage", ge=-360, le=360, precision=2),
+]
+StageX = Annotated[float, quantity("Stage x", unit="µm", group="Stage", precision=3)]
+StageY = Annotated[float, quantity("Stage y", unit="µm", group="Stage", precision=3)]
+StageZ = Annotated[float, quantity("Stage z", unit="µm", group="Stage", precision=3)]
+ImageShiftX = Annotated[float, quantity("Image shift x", unit="µm", group="Stage", precision=4)]
+ImageShiftY = Annotated[float, quantity("Image shift y", unit="µm", group="Stage", precision=4)]
+Camera = Annotated[str, quantity("Camera", group="Recording")]
+Microscope = Annotated[str, quantity("Microscope", group="Recording")]
+Specimen = Annotated[str, quantity("Specimen", group="Recording")]
+Square = Annotated[str, quantity("Grid square", group="Stage")]
+Hole = Annotated[str, quantity("Hole", group="Stage")]
+AcquisitionArea = Annotated[
+    str, quantity("Acquisition area", group="Stage", help="Shots of the same image shift share it.")
+]
+
+
+class Acquisition(Declared):
+    """The facts of one exposure. What is not known is None; a step that needs it says so by name."""
+
+    kind: ExposureKind = "movie"
+    movie: MovieFile | None = None
+    image: ImageFile | None = None
+    gain_reference: GainReference | None = None
+    gain_rotation: GainRotation = 0
+    gain_flip: GainFlip = False
+    defects: Defects | None = None
+    metadata: Metadata | None = None
+    frame_count: FrameCount | None = None
+    width: Width | None = None
+    height: Height | None = None
+    super_resolution: SuperResolution = 1
+    counts_per_electron: CountsPerElectron = 1.0
+    pixel_size: PixelSize | None = None
+    voltage: Voltage | None = None
+    spherical_aberration: SphericalAberration | None = None
+    amplitude_contrast: AmplitudeContrast | None = None
+    dose_per_frame: DosePerFrame | None = None
+    prior_dose: PriorDose = 0.0
+    exposure_dose: ExposureDose | None = None
+    exposure_time: ExposureTime | None = None
+    recorded_at: RecordedAt | None = None
+    magnification: Magnification | None = None
+    defocus_target: DefocusTarget | None = None
+    tilt_angle: TiltAngle | None = None
+    tilt_axis: TiltAxis | None = None
+    stage_x: StageX | None = None
+    stage_y: StageY | None = None
+    stage_z: StageZ | None = None
+    image_shift_x: ImageShiftX | None = None
+    image_shift_y: ImageShiftY | None = None
+    camera: Camera | None = None
+    microscope: Microscope | None = None
+    specimen: Specimen | None = None
+    square: Square | None = None
+    hole: Hole | None = None
+    acquisition_area: AcquisitionArea | None = None
+
+
+FILE_FACTS: tuple[str, ...] = tuple(spec.name for spec in Acquisition.specs() if spec.kind == "file")
+
+# Findings: prepare
+Frames = Annotated[str, transient("Corrected frames", help="The movie, corrected frame by frame as it is read.")]
+BadPixels = Annotated[int, quantity("Bad pixels", unit="px", group="Recording", ge=0)]
+MeanCounts = Annotated[
+    float, quantity("Mean counts", unit="e⁻/px/frame", group="Dose", precision=3, help="Per physical pixel and frame.")
+]
+DoseRate = Annotated[float, quantity("Dose rate", unit="e⁻/px/s", group="Dose", precision=2)]
+DosePerFrameMeasured = Annotated[float, quantity("Dose per frame, measured", unit="e⁻/Å²", group="Dose", precision=3)]
+DosePerFrameUsed = Annotated[float, quantity("Dose per frame, used", unit="e⁻/Å²", group="Dose", precision=3)]
+DoseOrigin = Annotated[
+    Literal["given", "exposure", "counts"],
+    quantity(
+        "Dose origin", group="Dose", help="Given per frame, from the exposure's dose, or measured from the counts."
+    ),
+]
+UnalignedSum = Annotated[str, transient("Unaligned sum", help="Mean of the corrected frames before alignment.")]
+UnalignedPreview = Annotated[str, picture("Image before correction", file="image_before.png")]
+UnalignedSpectrumPreview = Annotated[str, picture("Spectrum before correction", file="spectrum_before.png")]
+
+# Findings: align
+Micrograph = Annotated[
+    str, image("Micrograph", file="micrograph.mrc", unit="counts/px", star="rlnMicrographNameNoDW",
+               help="Mean of the aligned frames, not dose-weighted.")
+]  # fmt: skip
+MicrographDoseWeighted = Annotated[
+    str, image("Micrograph, dose-weighted", file="micrograph_dw.mrc", unit="counts/px", star="rlnMicrographName")
+]
+MicrographPixelSize = Annotated[
+    float, quantity("Micrograph pixel size", unit="Å/px", star="rlnMicrographPixelSize", group="Optics", precision=4)
+]
+MotionTable = Annotated[
+    str,
+    table("Motion", file="motion.star", star="rlnMicrographMetadata",
+          columns=("rlnMicrographFrameNumber", "rlnMicrographShiftX", "rlnMicrographShiftY")),
+]  # fmt: skip
+MotionTotal = Annotated[
+    float,
+    quantity("Motion", unit="Å", star="rlnAccumMotionTotal", group="Motion", precision=1, help="Length of the path."),
+]
+MotionEarly = Annotated[
+    float,
+    quantity("Early motion", unit="Å", star="rlnAccumMotionEarly", group="Motion", precision=1,
+             help="Until 4 e⁻/Å² of recorded dose."),
+]  # fmt: skip
+MotionLate = Annotated[float, quantity("Late motion", unit="Å", star="rlnAccumMotionLate", group="Motion", precision=1)]
+Drift = Annotated[
+    float, quantity("Drift", unit="Å", group="Motion", precision=1, help="Diagonal of the trajectory's bounding box.")
+]
+MaxStep = Annotated[float, quantity("Largest step", unit="Å", group="Motion", precision=2)]
+Deceleration = Annotated[
+    float,
+    quantity("Deceleration", unit="Å/frame", group="Motion", precision=3, help="Positive where drift slows down."),
+]
+Jitter = Annotated[float, quantity("Jitter", group="Motion", precision=3)]
+MicrographPreview = Annotated[str, picture("Image after correction", file="image_after.png")]
+TrajectoryPreview = Annotated[str, picture("Trajectory", file="trajectory.png")]
+
+# Findings: statistics
+PowerSpectrum = Annotated[
+    str, image("Power spectrum", file="power_spectrum.mrc", star="rlnCtfPowerSpectrum",
+               help="Amplitudes averaged over tiles, origin in the middle.")
+]  # fmt: skip
+PowerSpectrumPixelSize = Annotated[
+    float, quantity("Power spectrum pixel size", unit="Å/px", group="Optics", advanced=True, precision=4)
+]
+SpectrumPreview = Annotated[str, picture("Spectrum after correction", file="spectrum_after.png")]
+ImageStddevRelative = Annotated[
+    float, quantity("Relative deviation", group="Statistics", precision=3, help="Standard deviation over mean of the unaligned sum.")
+]  # fmt: skip
+StripeMeasure = Annotated[
+    float, quantity("Stripe measure", group="Statistics", precision=1, help="100 × standard deviation over the range of values.")
+]  # fmt: skip
+Iciness = Annotated[
+    float, quantity("Iciness", group="Ice", precision=3, help="Mean amplitude at 3.5-4.0 Å over that at 6-30 Å; below 1.0 is good.")
+]  # fmt: skip
+IcinessPaper = Annotated[float, quantity("Iciness (intensity)", group="Ice", advanced=True, precision=3)]
+IcinessOuter = Annotated[
+    float, quantity("Iciness, outer ring", group="Ice", advanced=True, precision=3, help="As iciness, for the ring at 2.22-2.32 Å.")
+]  # fmt: skip
+IceRingExcess = Annotated[
+    float,
+    quantity("Ice ring", unit="σ", group="Ice", precision=1, help="Height of the 3.7 Å ring above its background."),
+]
+
+# Findings: ctf
+DefocusU = Annotated[
+    float, quantity("Defocus U", unit="Å", star="rlnDefocusU", group="CTF", precision=0, help="The larger; positive is underfocus.")
+]  # fmt: skip
+DefocusV = Annotated[
+    float, quantity("Defocus V", unit="Å", star="rlnDefocusV", group="CTF", precision=0, help="The smaller; positive is underfocus.")
+]  # fmt: skip
+Astigmatism = Annotated[float, quantity("Astigmatism", unit="Å", star="rlnCtfAstigmatism", group="CTF", precision=0)]
+AstigmatismAngle = Annotated[
+    float,
+    quantity("Astigmatism angle", unit="°", star="rlnDefocusAngle", group="CTF", precision=1,
+             help="Direction of U from x, counter-clockwise with y up."),
+]  # fmt: skip
+PhaseShift = Annotated[float, quantity("Phase shift", unit="°", star="rlnPhaseShift", group="CTF", precision=1)]
+CtfScore = Annotated[
+    float,
+    quantity(
+        "CTF score", star="rlnCtfFigureOfMerit", group="CTF", precision=3, help="Correlation of fit and spectrum."
+    ),
+]
+CtfFitResolution = Annotated[
+    float,
+    quantity("CTF fit resolution", unit="Å", star="rlnCtfMaxResolution", group="CTF", precision=2,
+             help="Where fitted and measured rings fall below a correlation of 0.5."),
+]  # fmt: skip
+CtfFitResolution0 = Annotated[
+    float, quantity("CTF fit resolution (0)", unit="Å", group="CTF", advanced=True, precision=2, help="As the fit resolution, at 0.")
+]  # fmt: skip
+CtfQuality = Annotated[Literal["ok", "poor", "failed"], quantity("CTF quality", group="CTF")]
+CtfRemark = Annotated[str, quantity("CTF remark", group="CTF", help="Why the fit is not ok, in words.")]
+CtfCurves = Annotated[
+    str, curve("CTF curves", file="curves.json", help="Rotational average, background, fit and quality.")
+]
+CtfRingsPreview = Annotated[str, picture("CTF rings", file="ctf_rings.png", help="Half measured, half fitted.")]

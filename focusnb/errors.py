@@ -25,3 +25,7 @@ class ProgramMissing(FocusError):
 
 class ProjectError(FocusError):
     """A project cannot be opened, written or processed."""
+
+
+class ResourceError(FocusError):
+    """The machine, not the exposure, stands in the way: disk full, not writable, no memory. Trying again is right."""

@@ -50,10 +50,16 @@ CountsPerElectron = Annotated[
 PixelSize = Annotated[
     float,
     quantity(
-        "Pixel size", unit="Å/px", star="rlnMicrographOriginalPixelSize", group="Optics", gt=0, lt=1000, precision=4,
+        "Pixel size",
+        unit="Å/px",
+        star="rlnMicrographOriginalPixelSize",
+        group="Optics",
+        gt=0,
+        lt=1000,
+        precision=4,
         help="Of the recorded grid, before any cropping or binning.",
     ),
-]  # fmt: skip
+]
 Voltage = Annotated[
     float, quantity("Voltage", unit="kV", star="rlnVoltage", group="Optics", ge=20, le=1500, precision=0)
 ]
@@ -73,10 +79,15 @@ DosePerFrame = Annotated[
 PriorDose = Annotated[
     float,
     quantity(
-        "Prior dose", unit="e⁻/Å²", star="rlnMicrographPreExposure", group="Dose", ge=0, precision=2,
+        "Prior dose",
+        unit="e⁻/Å²",
+        star="rlnMicrographPreExposure",
+        group="Dose",
+        ge=0,
+        precision=2,
         help="Received before the first recorded frame.",
     ),
-]  # fmt: skip
+]
 ExposureDose = Annotated[
     float, quantity("Exposure dose", unit="e⁻/Å²", group="Dose", gt=0, precision=2, help="Of the whole exposure.")
 ]
@@ -84,8 +95,15 @@ ExposureTime = Annotated[float, quantity("Exposure time", unit="s", group="Dose"
 RecordedAt = Annotated[datetime, quantity("Recorded at", group="Recording")]
 Magnification = Annotated[float, quantity("Magnification", unit="×", group="Optics", gt=0, precision=0)]
 DefocusTarget = Annotated[
-    float, quantity("Defocus target", unit="Å", group="Optics", precision=0, help="Asked for at the microscope; positive is underfocus.")
-]  # fmt: skip
+    float,
+    quantity(
+        "Defocus target",
+        unit="Å",
+        group="Optics",
+        precision=0,
+        help="Asked for at the microscope; positive is underfocus.",
+    ),
+]
 TiltAngle = Annotated[
     float,
     quantity("Tilt angle", unit="°", star="rlnTomoNominalStageTiltAngle", group="Stage", ge=-180, le=180, precision=2),
@@ -174,9 +192,15 @@ UnalignedSpectrumPreview = Annotated[str, picture("Spectrum before correction", 
 
 # Findings: align
 Micrograph = Annotated[
-    str, image("Micrograph", file="micrograph.mrc", unit="counts/px", star="rlnMicrographNameNoDW",
-               help="Mean of the aligned frames, not dose-weighted.")
-]  # fmt: skip
+    str,
+    image(
+        "Micrograph",
+        file="micrograph.mrc",
+        unit="counts/px",
+        star="rlnMicrographNameNoDW",
+        help="Mean of the aligned frames, not dose-weighted.",
+    ),
+]
 MicrographDoseWeighted = Annotated[
     str, image("Micrograph, dose-weighted", file="micrograph_dw.mrc", unit="counts/px", star="rlnMicrographName")
 ]
@@ -185,18 +209,28 @@ MicrographPixelSize = Annotated[
 ]
 MotionTable = Annotated[
     str,
-    table("Motion", file="motion.star", star="rlnMicrographMetadata",
-          columns=("rlnMicrographFrameNumber", "rlnMicrographShiftX", "rlnMicrographShiftY")),
-]  # fmt: skip
+    table(
+        "Motion",
+        file="motion.star",
+        star="rlnMicrographMetadata",
+        columns=("rlnMicrographFrameNumber", "rlnMicrographShiftX", "rlnMicrographShiftY"),
+    ),
+]
 MotionTotal = Annotated[
     float,
     quantity("Motion", unit="Å", star="rlnAccumMotionTotal", group="Motion", precision=1, help="Length of the path."),
 ]
 MotionEarly = Annotated[
     float,
-    quantity("Early motion", unit="Å", star="rlnAccumMotionEarly", group="Motion", precision=1,
-             help="Until 4 e⁻/Å² of recorded dose."),
-]  # fmt: skip
+    quantity(
+        "Early motion",
+        unit="Å",
+        star="rlnAccumMotionEarly",
+        group="Motion",
+        precision=1,
+        help="Until 4 e⁻/Å² of recorded dose.",
+    ),
+]
 MotionLate = Annotated[float, quantity("Late motion", unit="Å", star="rlnAccumMotionLate", group="Motion", precision=1)]
 Drift = Annotated[
     float, quantity("Drift", unit="Å", group="Motion", precision=1, help="Diagonal of the trajectory's bounding box.")
@@ -212,26 +246,43 @@ TrajectoryPreview = Annotated[str, picture("Trajectory", file="trajectory.png")]
 
 # Findings: statistics
 PowerSpectrum = Annotated[
-    str, image("Power spectrum", file="power_spectrum.mrc", star="rlnCtfPowerSpectrum",
-               help="Amplitudes averaged over tiles, origin in the middle.")
-]  # fmt: skip
+    str,
+    image(
+        "Power spectrum",
+        file="power_spectrum.mrc",
+        star="rlnCtfPowerSpectrum",
+        help="Amplitudes averaged over tiles, origin in the middle.",
+    ),
+]
 PowerSpectrumPixelSize = Annotated[
     float, quantity("Power spectrum pixel size", unit="Å/px", group="Optics", advanced=True, precision=4)
 ]
 SpectrumPreview = Annotated[str, picture("Spectrum after correction", file="spectrum_after.png")]
 ImageStddevRelative = Annotated[
-    float, quantity("Relative deviation", group="Statistics", precision=3, help="Standard deviation over mean of the unaligned sum.")
-]  # fmt: skip
+    float,
+    quantity(
+        "Relative deviation", group="Statistics", precision=3, help="Standard deviation over mean of the unaligned sum."
+    ),
+]
 StripeMeasure = Annotated[
-    float, quantity("Stripe measure", group="Statistics", precision=1, help="100 × standard deviation over the range of values.")
-]  # fmt: skip
+    float,
+    quantity(
+        "Stripe measure", group="Statistics", precision=1, help="100 × standard deviation over the range of values."
+    ),
+]
 Iciness = Annotated[
-    float, quantity("Iciness", group="Ice", precision=3, help="Mean amplitude at 3.5-4.0 Å over that at 6-30 Å; below 1.0 is good.")
-]  # fmt: skip
+    float,
+    quantity(
+        "Iciness", group="Ice", precision=3, help="Mean amplitude at 3.5-4.0 Å over that at 6-30 Å; below 1.0 is good."
+    ),
+]
 IcinessPaper = Annotated[float, quantity("Iciness (intensity)", group="Ice", advanced=True, precision=3)]
 IcinessOuter = Annotated[
-    float, quantity("Iciness, outer ring", group="Ice", advanced=True, precision=3, help="As iciness, for the ring at 2.22-2.32 Å.")
-]  # fmt: skip
+    float,
+    quantity(
+        "Iciness, outer ring", group="Ice", advanced=True, precision=3, help="As iciness, for the ring at 2.22-2.32 Å."
+    ),
+]
 IceRingExcess = Annotated[
     float,
     quantity("Ice ring", unit="σ", group="Ice", precision=1, help="Height of the 3.7 Å ring above its background."),
@@ -239,17 +290,29 @@ IceRingExcess = Annotated[
 
 # Findings: ctf
 DefocusU = Annotated[
-    float, quantity("Defocus U", unit="Å", star="rlnDefocusU", group="CTF", precision=0, help="The larger; positive is underfocus.")
-]  # fmt: skip
+    float,
+    quantity(
+        "Defocus U", unit="Å", star="rlnDefocusU", group="CTF", precision=0, help="The larger; positive is underfocus."
+    ),
+]
 DefocusV = Annotated[
-    float, quantity("Defocus V", unit="Å", star="rlnDefocusV", group="CTF", precision=0, help="The smaller; positive is underfocus.")
-]  # fmt: skip
+    float,
+    quantity(
+        "Defocus V", unit="Å", star="rlnDefocusV", group="CTF", precision=0, help="The smaller; positive is underfocus."
+    ),
+]
 Astigmatism = Annotated[float, quantity("Astigmatism", unit="Å", star="rlnCtfAstigmatism", group="CTF", precision=0)]
 AstigmatismAngle = Annotated[
     float,
-    quantity("Astigmatism angle", unit="°", star="rlnDefocusAngle", group="CTF", precision=1,
-             help="Direction of U from x, counter-clockwise with y up."),
-]  # fmt: skip
+    quantity(
+        "Astigmatism angle",
+        unit="°",
+        star="rlnDefocusAngle",
+        group="CTF",
+        precision=1,
+        help="Direction of U from x, counter-clockwise with y up.",
+    ),
+]
 PhaseShift = Annotated[float, quantity("Phase shift", unit="°", star="rlnPhaseShift", group="CTF", precision=1)]
 CtfScore = Annotated[
     float,
@@ -259,12 +322,21 @@ CtfScore = Annotated[
 ]
 CtfFitResolution = Annotated[
     float,
-    quantity("CTF fit resolution", unit="Å", star="rlnCtfMaxResolution", group="CTF", precision=2,
-             help="Where fitted and measured rings fall below a correlation of 0.5."),
-]  # fmt: skip
+    quantity(
+        "CTF fit resolution",
+        unit="Å",
+        star="rlnCtfMaxResolution",
+        group="CTF",
+        precision=2,
+        help="Where fitted and measured rings fall below a correlation of 0.5.",
+    ),
+]
 CtfFitResolution0 = Annotated[
-    float, quantity("CTF fit resolution (0)", unit="Å", group="CTF", advanced=True, precision=2, help="As the fit resolution, at 0.")
-]  # fmt: skip
+    float,
+    quantity(
+        "CTF fit resolution (0)", unit="Å", group="CTF", advanced=True, precision=2, help="As the fit resolution, at 0."
+    ),
+]
 CtfQuality = Annotated[Literal["ok", "poor", "failed"], quantity("CTF quality", group="CTF")]
 CtfRemark = Annotated[str, quantity("CTF remark", group="CTF", help="Why the fit is not ok, in words.")]
 CtfCurves = Annotated[

@@ -1,0 +1,164 @@
+"""What a step works with: its folder, arrays made before it, and a way to say how far it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from focusnb.errors import StepError
+from focusnb.parameters import Spec
+
+
+class Work:
+    """The surroundings of one step in one task.
+
+    ``work[name]`` gives what was made under that name: the object made in this task, else what its file holds (an
+    image as a (y, x) float32 array, a curve as a dict, a table as a dict of blocks). ``work.save(name, value)`` keeps
+    a result: in memory for the steps after this one, and as the declared file.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        exposure_folder: Path,
+        specs: Mapping[str, Spec],
+        exposure: str = "",
+        seed: int = 0,
+        xp: Any = None,
+        emit: Callable[[str, float | None], None] | None = None,
+    ) -> None:
+        import numpy
+
+        self.folder = folder
+        self.exposure_folder = exposure_folder
+        self.exposure = exposure
+        self.seed = seed
+        self.xp = numpy if xp is None else xp
+        self.versions: dict[str, str] = {}
+        self.log: list[str] = []
+        self.products: dict[str, str] = {}
+        self._specs = dict(specs)
+        self._memory: dict[str, Any] = {}
+        self._emit = emit
+
+    def path(self, name: str) -> Path:
+        """Where the result of this name is written."""
+        spec = self._spec(name)
+        if spec.file is None:
+            raise KeyError(f"{name} ({spec.label}) is a {spec.kind} and has no file")
+        return self.folder / spec.file
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._memory or self._source(name) is not None
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._memory:
+            source = self._source(name)
+            if source is None:
+                raise StepError(f"{self.exposure}: {name} was not made; run the step that makes it first")
+            self._memory[name] = _read(self._spec(name), source)
+        return self._memory[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._spec(name)
+        self._memory[name] = value
+
+    def save(self, name: str, value: Any, *, pixel_size: float | None = None, dtype: str = "float32") -> str:
+        """Keep a result in memory and as its file; returns the file's name, which is the result's value.
+
+        An image needs its pixel size in Å/px. Values are written as they are kept, so that a later step finds the
+        same numbers in memory and on disk.
+        """
+        from focusnb.io import files, images
+        from focusnb.ops.backend import to_numpy
+
+        spec = self._spec(name)
+        path = self.path(name)
+        if spec.kind == "image":
+            if pixel_size is None:
+                raise TypeError(f"{name}: an image is saved with its pixel_size")
+            images.write_mrc(path, to_numpy(value), pixel_size=pixel_size, dtype=dtype)
+            if dtype != "float32":
+                value = value.astype(dtype).astype("float32")
+        elif spec.kind == "picture":
+            images.write_png(path, to_numpy(value))
+        elif spec.kind == "curve":
+            value = json.loads(json.dumps(value))
+            files.write_json(path, value)
+        elif spec.kind == "table":
+            raise TypeError(f"{name}: write the table to work.path({name!r}), then call work.made({name!r})")
+        self._memory[name] = value
+        return self.made(name)
+
+    def made(self, name: str) -> str:
+        """Tell that the file of this result was written; returns its name."""
+        path = self.path(name)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} was not written")
+        self.products[name] = path.name
+        return path.name
+
+    def report(self, message: str, fraction: float | None = None) -> None:
+        """Say what is done, and which fraction of the step it completes."""
+        self.log.append(f"{time.strftime('%H:%M:%S')}  {message}")
+        if self._emit is not None:
+            self._emit(message, fraction)
+
+    def run(
+        self,
+        command: list[str | os.PathLike[str]],
+        *,
+        stdin: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        folder: Path | None = None,
+        check: bool = True,
+    ) -> str:
+        """Run an external program in the work folder; returns its output. It dies with the worker."""
+        from focusnb.steps import programs
+
+        result = programs.run(
+            command, folder=folder or self.folder, stdin=stdin, environment=environment, timeout=timeout, check=check
+        )
+        self.log.extend(result.output.splitlines())
+        return result.output
+
+    def forget(self, names: set[str]) -> None:
+        """Drop what a failed step left, in memory and on disk."""
+        for name in names:
+            self._memory.pop(name, None)
+            self.products.pop(name, None)
+            spec = self._specs.get(name)
+            if spec is not None and spec.file is not None:
+                (self.folder / spec.file).unlink(missing_ok=True)
+
+    def _spec(self, name: str) -> Spec:
+        if name not in self._specs:
+            raise KeyError(f"{name} is neither needed nor made here; there are {', '.join(sorted(self._specs))}")
+        return self._specs[name]
+
+    def _source(self, name: str) -> Path | None:
+        spec = self._specs.get(name)
+        if spec is None or spec.file is None:
+            return None
+        for folder in (self.folder, self.exposure_folder):
+            if (folder / spec.file).is_file():
+                return folder / spec.file
+        return None
+
+
+def _read(spec: Spec, path: Path) -> Any:
+    from focusnb.io import images, star
+
+    if spec.kind == "image":
+        return images.read_image(path).data
+    if spec.kind == "picture":
+        return images.read_png(path)
+    if spec.kind == "curve":
+        return json.loads(path.read_text())
+    return star.read(path)

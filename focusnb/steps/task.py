@@ -1,0 +1,348 @@
+"""One exposure through its whole chain on one worker: the task that goes out and the outcome that comes back.
+
+Both are plain data that pickle small; pixels stay in files and in the worker's memory.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+import time
+import traceback as traceback_module
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from focusnb.errors import FocusError, ResourceError, StepError
+from focusnb.parameters import Spec
+from focusnb.quantities import FILE_FACTS
+from focusnb.steps.base import FACTS, Step, StepResults, find_step
+from focusnb.steps.work import Work
+
+Status = Literal["done", "failed", "broken", "skipped"]
+Emit = Callable[["Progress"], None]
+
+LONGEST_LOG = 20_000
+"""Characters of log and traceback an outcome carries; the whole log is a file."""
+
+
+@dataclass(frozen=True)
+class StepCall:
+    """One step of a chain, with everything resolved."""
+
+    step: str
+    run: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    fingerprint: str = ""
+    attempt: int = 1
+
+
+@dataclass(frozen=True)
+class Task:
+    """An exposure, the steps to run on it, their parameters and the facts."""
+
+    id: str
+    exposure: int
+    name: str
+    project: str
+    folder: str
+    calls: tuple[StepCall, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    known: Mapping[str, Any] = field(default_factory=dict)
+    specs: tuple[Spec, ...] = ()
+    steps_folder: str | None = None
+    trial: str | None = None
+    epoch: int = 0
+    use_gpu: bool = False
+
+    @property
+    def run_folder(self) -> Path:
+        """Where everything is written before it is adopted."""
+        return Path(self.project) / self.folder / f".run-{self.id}"
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """What became of one step."""
+
+    step: str
+    run: str
+    status: Status
+    version: str = ""
+    fingerprint: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
+    products: Mapping[str, str] = field(default_factory=dict)
+    reason: str = ""
+    error: str = ""
+    traceback: str = ""
+    log: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    started: float = 0.0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    attempt: int = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task: numbers and names of files, below 100 kB."""
+
+    task: str
+    exposure: int
+    folder: str
+    steps: tuple[StepOutcome, ...]
+    trial: str | None = None
+    epoch: int = 0
+    host: str = ""
+    process: int = 0
+    started: float = 0.0
+    finished: float = 0.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A step's word while it runs."""
+
+    task: str
+    exposure: int
+    step: str
+    message: str
+    fraction: float | None = None
+
+
+def run_task(task: Task, emit: Emit | None = None) -> Outcome:
+    """Run the chain of one task; failures are part of the outcome, never raised."""
+    started = time.time()
+    chain = _Chain(task, emit)
+    try:
+        task.run_folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = describe_os_error(error, task.run_folder)
+        steps = tuple(
+            StepOutcome(
+                call.step,
+                call.run,
+                "failed",
+                fingerprint=call.fingerprint,
+                params=call.params,
+                reason=reason,
+                error="ResourceError",
+                started=started,
+                attempt=call.attempt,
+            )
+            for call in task.calls[:1]
+        )
+        return _outcome(task, steps, started)
+    steps = tuple(chain.run(call) for call in task.calls)
+    chain.write_log(steps)
+    return _outcome(task, steps, started)
+
+
+def _outcome(task: Task, steps: tuple[StepOutcome, ...], started: float) -> Outcome:
+    return Outcome(
+        task=task.id,
+        exposure=task.exposure,
+        folder=task.folder,
+        steps=steps,
+        trial=task.trial,
+        epoch=task.epoch,
+        host=socket.gethostname(),
+        process=os.getpid(),
+        started=started,
+        finished=time.time(),
+    )
+
+
+class _Chain:
+    """The state that goes from step to step within one task."""
+
+    def __init__(self, task: Task, emit: Emit | None) -> None:
+        self.task = task
+        self.emit = emit
+        self.values: dict[str, Any] = dict(task.known)
+        self.unmade: dict[str, str] = {}
+        specs = {spec.name: spec for spec in task.specs}
+        for call in task.calls:
+            step = find_step(call.step, task.steps_folder)
+            specs.update({spec.name: spec for spec in [*step.Inputs.specs(), *step.makes()]})
+        self.work = Work(
+            task.run_folder,
+            exposure_folder=Path(task.project) / task.folder,
+            specs=specs,
+            exposure=task.name,
+            seed=zlib.crc32(f"{task.exposure}".encode()),
+            xp=_gpu() if task.use_gpu else None,
+        )
+
+    def run(self, call: StepCall) -> StepOutcome:
+        step = find_step(call.step, self.task.steps_folder)
+        made = {spec.name for spec in step.makes()}
+        missing = [spec.name for spec in step.Inputs.specs() if spec.name in self.unmade and spec.required]
+        if missing:
+            reason = f"needs {missing[0]}, which {self.unmade[missing[0]]} did not make"
+            self.unmade.update(dict.fromkeys(made, call.step))
+            return StepOutcome(call.step, call.run, "skipped", fingerprint=call.fingerprint, reason=reason)
+        work = self.work
+        work.log, work.products, work.versions = [], {}, {}
+        work._emit = self._emitter(call)
+        wall, cpu = time.time(), time.process_time()
+        status: Status = "done"
+        values: dict[str, Any] = {}
+        reason = error = trace = ""
+        try:
+            results = self._run(step, call)
+            values = results.model_dump()
+        except Exception as exception:
+            status, reason, error, trace = classify(exception, self.task.name)
+            work.log.append(reason)
+            work.forget(made)
+            for name in made:
+                self.values.pop(name, None)
+            self.unmade.update(dict.fromkeys(made, call.step))
+        else:
+            self.values.update(values)
+            for name in made:
+                self.unmade.pop(name, None)
+        return StepOutcome(
+            step=call.step,
+            run=call.run,
+            status=status,
+            version=step.version,
+            fingerprint=call.fingerprint,
+            params=call.params,
+            values={name: value for name, value in values.items() if value is not None},
+            products=dict(work.products),
+            reason=reason,
+            error=error,
+            traceback=trace[-LONGEST_LOG:],
+            log="\n".join(work.log)[-LONGEST_LOG:],
+            versions=dict(work.versions),
+            started=wall,
+            seconds=time.time() - wall,
+            cpu_seconds=time.process_time() - cpu,
+            attempt=call.attempt,
+        )
+
+    def _run(self, step: type[Step], call: StepCall) -> StepResults:
+        inputs = step.Inputs.make(self._inputs(step))
+        params, dropped = step.Params.read(call.params)
+        for name in dropped:
+            self.work.report(f"{name} is not a parameter of {step.name} any more and was not used")
+        instance = step()
+        results = instance.run(inputs, params, self.work)
+        if not isinstance(results, step.Results):
+            raise TypeError(f"{step.name}.run returned {type(results).__name__}, not its Results")
+        for spec in step.makes():
+            if spec.file is not None and getattr(results, spec.name) and spec.name not in self.work.products:
+                raise FileNotFoundError(f"{step.name} names {spec.name} but did not write {self.work.path(spec.name)}")
+        return results
+
+    def _inputs(self, step: type[Step]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for spec in step.Inputs.specs():
+            if spec.name in FACTS:
+                value = self._fact(spec.name)
+            elif spec.kind == "transient":
+                value = spec.name if spec.name in self.work else None
+            elif spec.file is not None:
+                value = spec.file if spec.name not in self.unmade and spec.name in self.work else None
+            else:
+                value = self.values.get(spec.name)
+            if value is not None:
+                found[spec.name] = value
+            elif spec.required:
+                raise StepError(_missing(self.task.name, step, spec))
+        return found
+
+    def _fact(self, name: str) -> Any:
+        value = self.task.facts.get(name)
+        if value is None or name not in FILE_FACTS:
+            return value
+        path = Path(str(value))
+        if path.is_absolute():
+            return str(path)
+        base = Path(self.task.project)
+        return str(base / path if path.parts[0] == "references" else base / self.task.folder / path)
+
+    def _emitter(self, call: StepCall) -> Callable[[str, float | None], None] | None:
+        if self.emit is None:
+            return None
+        emit = self.emit
+
+        def tell(message: str, fraction: float | None) -> None:
+            emit(Progress(self.task.id, self.task.exposure, call.step, message, fraction))
+
+        return tell
+
+    def write_log(self, steps: tuple[StepOutcome, ...]) -> None:
+        lines = []
+        for step in steps:
+            lines.append(f"== {step.step} {step.version}: {step.status} ({step.seconds:.2f} s)")
+            lines.extend(filter(None, (step.log, step.reason if step.status == "skipped" else "", step.traceback)))
+        try:
+            (self.task.run_folder / "log.txt").write_text("\n".join(lines) + "\n")
+        except OSError as error:
+            # the outcome carries the end of the log as well: a full disk must not lose the results
+            self.work.log.append(describe_os_error(error, self.task.run_folder))
+
+
+def _missing(exposure: str, step: type[Step], spec: Spec) -> str:
+    if spec.name in FACTS:
+        return (
+            f"{exposure}: {spec.label.lower()} is not known, and {step.title.lower()} needs it; "
+            f"import it again with --set {spec.name}=VALUE"
+        )
+    return f"{exposure}: {spec.label.lower()} ({spec.name}) is not there; run the step that makes it first"
+
+
+def _gpu() -> Any:
+    from focusnb.ops.backend import gpu_module
+
+    return gpu_module()
+
+
+def classify(exception: BaseException, exposure: str) -> tuple[Status, str, str, str]:
+    """Sort an exception into failed (this exposure cannot) or broken (a fault): status, reason, error, traceback."""
+    resource = as_resource_error(exception, exposure)
+    if resource is not None:
+        return "failed", str(resource), "ResourceError", ""
+    if isinstance(exception, FocusError):
+        return "failed", str(exception), type(exception).__name__, ""
+    trace = "".join(traceback_module.format_exception(exception))
+    return "broken", f"{type(exception).__name__}: {exception}", type(exception).__name__, trace
+
+
+def as_resource_error(exception: BaseException, where: str | Path) -> ResourceError | None:
+    """Return the exception as a ResourceError in plain words if disk, rights or memory caused it, else None."""
+    if isinstance(exception, ResourceError):
+        return exception
+    if isinstance(exception, MemoryError):
+        return ResourceError(
+            f"{where}: not enough memory ({exception or 'allocation refused'}); run with fewer workers"
+        )
+    if isinstance(exception, OSError) and exception.errno in _DISK:
+        return ResourceError(describe_os_error(exception, where))
+    return None
+
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+
+
+def describe_os_error(error: OSError, where: str | Path) -> str:
+    """Say in one sentence what the operating system refused, with numbers and the cure."""
+    path = Path(str(error.filename or where))
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        try:
+            usage = shutil.disk_usage(next(p for p in [path, *path.parents] if p.exists()))
+            numbers = f" ({usage.free / 1e6:.1f} MB free of {usage.total / 1e6:.1f} MB)"
+        except (OSError, StopIteration):
+            numbers = ""
+        return f"{path}: the disk is full{numbers}; make room and run again"
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return f"{path}: cannot be written ({os.strerror(error.errno)}); make the folder writable for this user and run again"
+    return f"{path}: {error.strerror or error}; check the disk and run again"

@@ -1,0 +1,221 @@
+"""Estimate the CTF of a spectrum, and say how far to trust it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from focusnb.errors import ParameterError
+from focusnb.ops.backend import Array, to_numpy
+from focusnb.ops.ctf.model import Optics, from_astigmatism_vector
+from focusnb.ops.ctf.quality import CtfCurves, cross_significance, fit_resolution, ring_curves, wedge_contrast, zeros
+from focusnb.ops.ctf.refine import Refined, base_and_contrast, refine, transfer_phase
+from focusnb.ops.ctf.rings import SECTORS, Points, average_cells, measure_points
+from focusnb.ops.ctf.search import Candidate, astigmatisms, best_candidates, correlate, defocus_grid
+
+CHANCE = 5.0  # standard deviations by which one half of the spectrum must confirm the other
+SEARCH_RESOLUTION = 5.0  # Å: the exhaustive search stops here, refinement goes on
+TREND_TERMS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class CtfFit:
+    """What is known of the CTF of an image.
+
+    defocus_u, defocus_v : Å, under focus positive, U ≥ V; None when ``ctf_quality`` is "failed", as are the
+    astigmatism (U − V, Å), its angle (of U from +x, counter-clockwise, y up, degrees in (−90, 90]), the phase shift
+    (degrees) and the resolutions
+    ctf_score : normalised cross-correlation of the measured rings with CTF² over the band fitted
+    ctf_fit_resolution, ctf_fit_resolution_0 : Å, where the local correlation falls below 0.5 and below 0
+    ctf_quality : "ok", "poor" or "failed"; reason : why not "ok", in words
+    significance : standard deviations by which half of the spectrum confirms what the other half says
+    defocus_error : standard deviation of the defocus, Å
+    curves : averages along the rings; None when there was nothing to fit
+    """
+
+    defocus_u: float | None
+    defocus_v: float | None
+    astigmatism: float | None
+    astigmatism_angle: float | None
+    phase_shift: float | None
+    ctf_score: float | None
+    ctf_fit_resolution: float | None
+    ctf_fit_resolution_0: float | None
+    ctf_quality: str
+    reason: str
+    significance: float
+    defocus_error: float | None
+    curves: CtfCurves | None
+
+
+class _Found(NamedTuple):
+    """Outcome of the exhaustive search."""
+
+    candidates: list[Candidate]
+    significance: float
+
+
+def estimate_ctf(
+    spectrum: Array,
+    *,
+    optics: Optics,
+    resolution_low: float = 30.0,
+    resolution_high: float | None = None,
+    defocus_min: float = 1000.0,
+    defocus_max: float = 50000.0,
+    max_astigmatism: float = 2500.0,
+    phase_shift_search: tuple[float, float] = (0.0, 0.0),
+) -> CtfFit:
+    """Estimate defocus, astigmatism and phase shift from an amplitude spectrum.
+
+    spectrum : (box, box) amplitudes, origin at (box // 2, box // 2), numpy or cupy (it is fitted on the host: a
+    megabyte, and a few hundredths of a second)
+    optics : its ``pixel_size`` is that of the spectrum, that is of the image times ``Sampling.factor``
+    resolution_low, resolution_high : Å, the band fitted; left out, the upper end is 4 Å, or what the pixels allow
+    defocus_min, defocus_max, max_astigmatism : Å, limits of the search
+    phase_shift_search : degrees; equal numbers fix the phase shift, others search between them
+
+    A spectrum whose two halves (alternating sectors) do not confirm each other is no better than chance: the quality
+    is "failed" and the values are None. Exhaustive search, then least squares with free background and ring
+    contrast; the conventions are those of Rohou & Grigorieff (2015) and Zhang (2016).
+
+    Raises ParameterError for limits that leave nothing to fit.
+    """
+    high = _upper_resolution(optics, resolution_low, resolution_high)
+    if not 0 < defocus_min < defocus_max:
+        raise ParameterError(f"defocus is searched from {defocus_min} to {defocus_max} Å; it must rise from above 0")
+    if phase_shift_search[0] > phase_shift_search[1]:
+        raise ParameterError(f"phase shift is searched from {phase_shift_search[0]} down to {phase_shift_search[1]}")
+    amplitude = to_numpy(spectrum)
+    if amplitude.ndim != 2 or amplitude.shape[0] != amplitude.shape[1] or amplitude.shape[0] < 64:
+        raise ParameterError(f"spectrum is {amplitude.shape}; it must be square, at least 64 × 64")
+    fault = _unusable(amplitude)
+    if fault:
+        return _failed(fault)
+
+    limits = (defocus_min, defocus_max)
+    pixel_size = optics.pixel_size
+    coarse = measure_points(amplitude, pixel_size, 1 / resolution_low, 1 / max(high, SEARCH_RESOLUTION))
+    found = _search(coarse, optics, limits, max_astigmatism, phase_shift_search)
+    if found.significance < CHANCE:
+        return _failed("no rings were found: the best fit is no better than chance", found.significance)
+    free = phase_shift_search[1] > phase_shift_search[0]
+    fits = [refine(coarse, optics, c.defocus, c.vector, c.phase_shift, fit_phase_shift=free) for c in found.candidates]
+    first = max(fits, key=lambda fit: fit.gain)
+    points = measure_points(amplitude, pixel_size, 1 / resolution_low, 1 / high)
+    best = refine(points, optics, first.defocus, first.vector, first.phase_shift, fit_phase_shift=free)
+    everything = measure_points(amplitude, pixel_size, 1 / resolution_low, 0.96 / (2 * pixel_size))
+    curves = ring_curves(everything, optics, _extend(everything, optics, best))
+    rivals = [fit for fit in fits if abs(fit.defocus - first.defocus) > 300 and fit.gain > 0.85 * first.gain]
+    return _describe(points, optics, best, curves, found.significance, rivals, limits, (resolution_low, high))
+
+
+def _upper_resolution(optics: Optics, low: float, high: float | None) -> float:
+    """Return the upper end of the band in Å."""
+    finest = 2.0 * optics.pixel_size
+    chosen = max(4.0, 1.08 * finest) if high is None else high
+    if chosen < finest:
+        raise ParameterError(
+            f"the fit should reach {chosen} Å, but pixels of {optics.pixel_size:.4g} Å hold nothing beyond {finest:.4g}"
+        )
+    if low < 1.5 * chosen:
+        raise ParameterError(f"the band from {low} to {chosen:.4g} Å is too narrow; its ends must differ by half")
+    return chosen
+
+
+def _unusable(amplitude: np.ndarray) -> str:
+    """Say what keeps a spectrum from being fitted at all; empty if nothing does."""
+    if not np.isfinite(amplitude).all():
+        return "the spectrum holds values that are not numbers"
+    if float(amplitude.max()) <= 0 or float((amplitude > 0).mean()) < 0.5:
+        return "the spectrum is empty: the image is constant"
+    return ""
+
+
+def _failed(reason: str, significance: float = 0.0) -> CtfFit:
+    nothing = (None,) * 8
+    return CtfFit(*nothing, "failed", reason, significance, None, None)
+
+
+def _search(
+    points: Points,
+    optics: Optics,
+    limits: tuple[float, float],
+    max_astigmatism: float,
+    phase_shift_search: tuple[float, float],
+) -> _Found:
+    cells = average_cells(points, TREND_TERMS)
+    highest = float(points.frequency.max())
+    margin = 0.5 * max_astigmatism
+    grid = defocus_grid(max(limits[0] - margin, 100.0), limits[1] + margin, optics, highest)
+    low, high = phase_shift_search
+    phase_shifts = np.linspace(low, high, 1 + math.ceil((high - low) / 15.0)) if high > low else np.array([low])
+    found = correlate(cells, optics, grid, phase_shifts)
+    vectors = astigmatisms(max_astigmatism, 150.0)
+    candidates, _ = best_candidates(found, vectors, limits, cells.noise, np.arange(SECTORS))
+    return _Found(candidates, cross_significance(found, vectors, limits, cells))
+
+
+def _extend(points: Points, optics: Optics, fit: Refined) -> Refined:
+    """Return the fit with background and contrast solved over other points, its optical values kept."""
+    model = np.sin(transfer_phase(points, optics, fit.defocus, fit.vector, fit.phase_shift)) ** 2
+    base, contrast = base_and_contrast(points, model, (10, 8))
+    return Refined(fit.defocus, fit.vector, fit.phase_shift, fit.error, base, contrast, fit.residual, fit.gain)
+
+
+def _score(points: Points, optics: Optics, fit: Refined) -> float:
+    """Return the normalised cross-correlation of the rings, background removed, with CTF²."""
+    model = np.sin(transfer_phase(points, optics, fit.defocus, fit.vector, fit.phase_shift)) ** 2 - 0.5
+    measured = points.power - fit.base[points.ring] - 0.5 * fit.contrast[points.ring]
+    return float((model * measured).sum() / math.sqrt(float((model**2).sum() * (measured**2).sum())))
+
+
+def _describe(
+    points: Points,
+    optics: Optics,
+    fit: Refined,
+    curves: CtfCurves,
+    significance: float,
+    rivals: list[Refined],
+    limits: tuple[float, float],
+    band: tuple[float, float],
+) -> CtfFit:
+    """Put a fit into words and numbers."""
+    defocus_u, defocus_v, angle = from_astigmatism_vector(fit.defocus, fit.vector)
+    reached = fit_resolution(curves, 0.5)
+    reasons = []
+    if reached is None:
+        reasons.append("measured and fitted rings agree nowhere")
+    last = 1 / max(band[1], reached or band[0])
+    seen = zeros(optics, fit.defocus, fit.phase_shift, 1 / band[0], last)
+    if seen < 3:
+        reasons.append(f"only {seen} zeros of the CTF lie where rings can be followed; three are needed")
+    contrast, error = wedge_contrast(points, optics, fit)
+    faded = np.flatnonzero(contrast + 2 * error < 0.4 * np.median(contrast))
+    if faded.size:
+        middle = (float(faded[0]) + 0.5) * 30.0
+        reasons.append(f"the rings fade along {middle - 180 * (middle > 90):.0f}°: drift or charging")
+    if rivals:
+        reasons.append(f"a defocus of {rivals[0].defocus:.0f} Å explains the rings almost as well")
+    if fit.error > 200:
+        reasons.append(f"the defocus is uncertain by {fit.error:.0f} Å")
+    if not limits[0] < fit.defocus < limits[1]:
+        reasons.append(f"the defocus lies outside the range searched, {limits[0]:.0f} to {limits[1]:.0f} Å")
+    return CtfFit(
+        defocus_u=defocus_u,
+        defocus_v=defocus_v,
+        astigmatism=defocus_u - defocus_v,
+        astigmatism_angle=angle,
+        phase_shift=fit.phase_shift,
+        ctf_score=_score(points, optics, fit),
+        ctf_fit_resolution=reached,
+        ctf_fit_resolution_0=fit_resolution(curves, 0.0),
+        ctf_quality="poor" if reasons else "ok",
+        reason="; ".join(reasons),
+        significance=significance,
+        defocus_error=fit.error,
+        curves=curves,
+    )

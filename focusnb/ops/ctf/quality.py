@@ -1,0 +1,184 @@
+"""Judge a CTF fit: against chance, direction by direction, and how far its rings can be followed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from focusnb.ops.ctf.model import Optics
+from focusnb.ops.ctf.refine import Refined, transfer_phase
+from focusnb.ops.ctf.rings import SECTORS, Cells, Points
+from focusnb.ops.ctf.search import Correlations, best_candidates
+
+WEDGES = 6
+
+
+@dataclass(frozen=True, slots=True)
+class CtfCurves:
+    """Averages along the rings of a fit, astigmatism followed; all (rings,) float32.
+
+    frequency : 1/Å along the mean defocus
+    measured : squared amplitude, in units of the spectrum
+    background, contrast : smooth curves such that ``background + contrast * fit`` describes ``measured``
+    fit : CTF² of the mean defocus, 0 to 1
+    quality : local correlation of measured and fitted rings, −1 to 1
+    """
+
+    frequency: np.ndarray
+    measured: np.ndarray
+    background: np.ndarray
+    contrast: np.ndarray
+    fit: np.ndarray
+    quality: np.ndarray
+
+    @property
+    def flattened(self) -> np.ndarray:
+        """Return the measured rings with the background removed, scaled like ``fit``; 0 where no rings are left."""
+        smallest = 1e-3 * self.background
+        seen = self.contrast > smallest
+        return np.where(seen, (self.measured - self.background) / np.where(seen, self.contrast, 1.0), 0.0)
+
+
+def cross_significance(
+    found: list[Correlations], vectors: np.ndarray, limits: tuple[float, float], cells: Cells
+) -> float:
+    """Return how well the best fit of one half of the sectors explains the other half, in standard deviations.
+
+    The half that judges took no part in the choice, so that noise gives about 0 ± 1 however many defoci were tried.
+    """
+    halves = np.arange(0, SECTORS, 2), np.arange(1, SECTORS, 2)
+    inflation = _correlated_noise(cells)
+    total = 0.0
+    for chosen, judge in (halves, halves[::-1]):
+        candidates, _ = best_candidates(found, vectors, limits, cells.noise, chosen, number=1)
+        if not candidates:
+            return 0.0
+        best = candidates[0]
+        same = next(c for c in found if c.decay == best.decay and c.phase_shift == best.phase_shift)
+        total += float(same.significance(np.array([best.defocus]), best.vector, cells.noise, judge)[0])
+    return 0.5 * total / inflation
+
+
+def _correlated_noise(cells: Cells) -> float:
+    """Return by how much neighbouring rings that share noise widen the scatter of a sum over rings."""
+    scaled = cells.value * np.sqrt(cells.weight)
+    scaled = np.diff(scaled, axis=0)  # neighbouring sectors see the same rings, so only noise is left
+    variance = float((scaled**2).mean())
+    lags = [float((scaled[:, lag:] * scaled[:, :-lag]).mean()) / max(variance, 1e-30) for lag in (1, 2, 3)]
+    return math.sqrt(1.0 + 2.0 * sum(max(lag, 0.0) for lag in lags))
+
+
+def wedge_contrast(points: Points, optics: Optics, fit: Refined) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ring contrast of six wedges of 30°, relative to the fitted one, and its standard deviation.
+
+    Drift erases the rings along its direction at high frequency while the others stay.
+    """
+    phase = transfer_phase(points, optics, fit.defocus, fit.vector, fit.phase_shift)
+    strength = fit.contrast[points.ring]
+    model = strength * (np.sin(phase) ** 2 - 0.5)
+    measured = points.power - fit.base[points.ring] - 0.5 * strength
+    wedge = points.sector * WEDGES // SECTORS
+    norm = np.maximum(np.bincount(wedge, model**2, minlength=WEDGES), 1e-30)
+    return np.bincount(wedge, model * measured, minlength=WEDGES) / norm, fit.residual * np.sqrt(2.0 / norm)
+
+
+def zeros(optics: Optics, defocus: float, phase_shift: float, low: float, high: float) -> int:
+    """Count the zeros of the CTF between two frequencies (1/Å)."""
+    frequency = np.linspace(low, high, 4000)
+    phase = math.pi * optics.wavelength * defocus * frequency**2 - optics.quartic * frequency**4
+    turns = np.floor((phase + math.radians(phase_shift) + optics.amplitude_phase) / math.pi)
+    return int(np.abs(np.diff(turns)).sum())
+
+
+def ring_curves(points: Points, optics: Optics, fit: Refined) -> CtfCurves:
+    """Average the points along the rings of the fit and correlate them with it, frequency by frequency."""
+    low = float(points.frequency.min())
+    equivalent = _equivalent_frequency(points, optics, fit)
+    ring = np.clip(np.rint((equivalent - low) / points.step).astype(np.int64), 0, points.rings - 1)
+    count = np.maximum(np.bincount(ring, minlength=points.rings), 1)
+
+    def average(values: np.ndarray) -> np.ndarray:
+        return np.asarray(np.bincount(ring, values, minlength=points.rings) / count)
+
+    frequency = np.maximum(average(equivalent), low)
+    background = average(points.background)
+    relative = average(points.power)
+    phase = _mean_phase(frequency, optics, fit)
+    model = np.sin(phase) ** 2
+    quality = _local_correlation(relative - fit.base, model, np.abs(np.gradient(phase)), count)
+    return CtfCurves(
+        *(
+            values.astype(np.float32)
+            for values in (
+                frequency,
+                relative * background,
+                fit.base * background,
+                fit.contrast * background,
+                model,
+                quality,
+            )
+        )
+    )
+
+
+def _mean_phase(frequency: np.ndarray, optics: Optics, fit: Refined) -> np.ndarray:
+    squared = frequency**2
+    phase = math.pi * optics.wavelength * fit.defocus * squared - optics.quartic * squared**2
+    return np.asarray(phase + math.radians(fit.phase_shift) + optics.amplitude_phase)
+
+
+def _equivalent_frequency(points: Points, optics: Optics, fit: Refined) -> np.ndarray:
+    """Return the frequency at which the mean defocus gives the phase each point has."""
+    squared = points.frequency**2
+    phase = transfer_phase(points, optics, fit.defocus, fit.vector, 0.0) - optics.amplitude_phase
+    linear = math.pi * optics.wavelength * fit.defocus
+    root = linear**2 - 4.0 * optics.quartic * phase
+    # past the turning point of the phase (low defocus) no such frequency exists: the point stays where it is
+    usable = (root > 0) & (2.0 * optics.quartic * squared < linear)
+    if optics.quartic == 0:
+        return np.sqrt(np.maximum(phase / linear, 0.0))
+    solved = (linear - np.sqrt(np.maximum(root, 0.0))) / (2.0 * optics.quartic)
+    return np.sqrt(np.maximum(np.where(usable, solved, squared), 0.0))
+
+
+def _local_correlation(measured: np.ndarray, model: np.ndarray, turn: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Correlate two curves in a window that holds two rings wherever it stands.
+
+    turn : change of the phase from ring to ring, radians; count : pixels of each ring, used as weights
+    """
+    number = len(measured)
+    half = np.clip(math.pi / np.maximum(turn, 1e-6), 6, number / 6).astype(np.int64)
+    index = np.arange(number)
+    first, last = np.maximum(index - half, 0), np.minimum(index + half + 1, number)
+    weight = count.astype(np.float64)
+
+    def window(values: np.ndarray) -> np.ndarray:
+        running = np.concatenate([[0.0], np.cumsum(values * weight)])
+        return running[last] - running[first]
+
+    total = window(np.ones(number))
+    mean_a, mean_b = window(measured) / total, window(model) / total
+    covariance = window(measured * model) / total - mean_a * mean_b
+    variance = (window(measured**2) / total - mean_a**2) * (window(model**2) / total - mean_b**2)
+    return np.asarray(covariance / np.sqrt(np.maximum(variance, 1e-30)))
+
+
+def fit_resolution(curves: CtfCurves, threshold: float) -> float | None:
+    """Return the resolution in Å at which the local correlation first falls below a threshold.
+
+    The search starts at the first place above 0.5; between two rings the crossing is interpolated; a correlation that
+    never falls gives the last frequency; one that never rises gives None.
+    """
+    above = np.flatnonzero(curves.quality >= 0.5)
+    if not above.size:
+        return None
+    below = np.flatnonzero(curves.quality[above[0] :] < threshold)
+    if not below.size:
+        return 1.0 / float(curves.frequency[-1])
+    last = int(above[0] + below[0])
+    before, after = float(curves.quality[last - 1]), float(curves.quality[last])
+    part = (before - threshold) / (before - after)
+    frequency = float(curves.frequency[last - 1])
+    return 1.0 / (frequency + part * (float(curves.frequency[last]) - frequency))

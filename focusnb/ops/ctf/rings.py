@@ -1,0 +1,153 @@
+"""Prepare a measured spectrum for fitting: the half plane within the band, its background removed.
+
+All of this runs on the host: a spectrum is a megabyte, and the fit needs a few thousand numbers of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy.interpolate import BSpline
+
+from focusnb.ops.spectrum import frequency_radius
+
+SECTORS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """The pixels of a spectrum a CTF is fitted to: one half plane, within the band, axes left out.
+
+    frequency : |k| in 1/Å; azimuth : radians, from +x towards +y; ring, sector : integer bins, from 0
+    power : squared amplitude over the background (noise fluctuates about 1, rings are added to it)
+    background : the smooth background each was divided by
+    """
+
+    frequency: np.ndarray
+    azimuth: np.ndarray
+    ring: np.ndarray
+    sector: np.ndarray
+    power: np.ndarray
+    background: np.ndarray
+    step: float
+
+    @property
+    def rings(self) -> int:
+        """Number of rings in the band."""
+        return int(self.ring.max()) + 1
+
+    def up_to(self, frequency: float) -> Points:
+        """Return the points below a frequency."""
+        keep = self.frequency <= frequency
+        fields = (self.frequency, self.azimuth, self.ring, self.sector, self.power, self.background)
+        return Points(*(field[keep] for field in fields), step=self.step)
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Points averaged over rings within sectors: (sectors, rings), background trend removed.
+
+    squared_frequency : (rings,) mean k² of each ring; direction : (sectors,) azimuth of each sector's middle
+    weight : number of pixels in each cell, 0 for an empty one
+    """
+
+    squared_frequency: np.ndarray
+    direction: np.ndarray
+    value: np.ndarray
+    weight: np.ndarray
+    basis: np.ndarray
+    noise: float
+
+    def take(self, sectors: np.ndarray) -> Cells:
+        """Return these sectors alone."""
+        return Cells(
+            self.squared_frequency,
+            self.direction[sectors],
+            self.value[sectors],
+            self.weight[sectors],
+            self.basis,
+            self.noise,
+        )
+
+
+@lru_cache(maxsize=4)
+def _geometry(
+    box: int, pixel_size: float, low: float, high: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return flat index, |k|, azimuth, ring and sector of the half plane between two frequencies."""
+    radius, azimuth = frequency_radius(box, pixel_size)
+    step = 1.0 / (box * pixel_size)
+    # the cross through the origin holds what lines and columns of a detector share, not rings
+    off_axis = (np.abs(np.arange(box) - box // 2) > 1)[:, None] & (np.abs(np.arange(box) - box // 2) > 1)[None, :]
+    inside = np.flatnonzero((radius >= low) & (radius <= high) & (azimuth >= 0) & (azimuth < np.pi) & off_axis)
+    frequency, angle = radius.ravel()[inside], azimuth.ravel()[inside]
+    ring = np.rint((frequency - low) / step).astype(np.int64)
+    sector = np.minimum((angle * (SECTORS / np.pi)).astype(np.int64), SECTORS - 1)
+    return inside, frequency, angle, ring, sector
+
+
+def spline_basis(position: np.ndarray, number: int) -> np.ndarray:
+    """Return (positions, number) cubic B-splines that span ``position`` evenly."""
+    low, high = float(position.min()), float(position.max())
+    inner = np.linspace(low, high, max(number - 2, 2))
+    knots = np.concatenate([[low] * 3, inner, [high] * 3])
+    return np.asarray(BSpline.design_matrix(np.clip(position, low, high), knots, 3).toarray())
+
+
+def measure_points(amplitude: np.ndarray, pixel_size: float, low: float, high: float) -> Points:
+    """Pick the pixels between two frequencies and divide them by a smooth background.
+
+    The background is a spline through the logarithm of the ring averages: it follows the steep fall at low
+    frequency and stays positive, and the origin never enters it.
+    """
+    box = amplitude.shape[0]
+    inside, frequency, azimuth, ring, sector = _geometry(box, pixel_size, low, high)
+    # the square of the mean amplitude follows the mean power, in which CTF² is linear, yet resists bright tiles
+    power = amplitude.ravel()[inside].astype(np.float64) ** 2
+    count = np.bincount(ring)
+    filled = np.maximum(count, 1)
+    average = np.bincount(ring, power) / filled
+    ring_frequency = np.bincount(ring, frequency) / filled
+    basis = spline_basis(np.sqrt(ring_frequency), min(10, max(5, len(count) // 6)))
+    weight = np.sqrt(count)
+    level = np.log(np.maximum(average, 1e-12 * average.max()))
+    smooth = np.exp(basis @ np.linalg.lstsq(basis * weight[:, None], level * weight, rcond=None)[0])
+    background = np.interp(frequency, ring_frequency, smooth)
+    relative = power / background
+    scatter = np.median(np.abs(relative - np.median(relative))) * 1.4826
+    # single bright pixels (crystal spots, hot lines) must not pull the rings they lie on
+    relative = np.clip(relative, None, np.interp(frequency, ring_frequency, average / smooth) + 4.0 * scatter)
+    return Points(frequency, azimuth, ring, sector, relative, background, 1.0 / (box * pixel_size))
+
+
+def average_cells(points: Points, trend: int) -> Cells:
+    """Average points over the rings of each sector and remove a spline trend of ``trend`` terms in each sector."""
+    rings = points.rings
+    flat = points.sector * rings + points.ring
+    weight = np.bincount(flat, minlength=SECTORS * rings).reshape(SECTORS, rings).astype(np.float64)
+    value = np.bincount(flat, points.power, minlength=SECTORS * rings).reshape(SECTORS, rings)
+    value /= np.maximum(weight, 1)
+    total = np.maximum(weight.sum(axis=0), 1)
+    squared = np.bincount(points.ring, points.frequency**2, minlength=rings) / total
+    basis = spline_basis(np.sqrt(squared), trend)
+    value = remove_trend(value, weight, basis)
+    noise = _noise(value, weight)
+    direction = (np.arange(SECTORS) + 0.5) * (np.pi / SECTORS)
+    return Cells(squared, direction, value, weight, basis, noise)
+
+
+def remove_trend(value: np.ndarray, weight: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """Subtract from each row its weighted least-squares combination of the basis."""
+    normal = np.einsum("rb,sr,rc->sbc", basis, weight, basis, optimize=True)
+    normal += 1e-9 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(basis.shape[1])
+    right = np.einsum("rb,sr->sb", basis, weight * value, optimize=True)
+    return np.asarray(value - np.linalg.solve(normal, right[..., None])[..., 0] @ basis.T)
+
+
+def _noise(value: np.ndarray, weight: np.ndarray) -> float:
+    """Return the standard deviation of one pixel, from the difference of neighbouring sectors."""
+    good = (weight[1:] > 0) & (weight[:-1] > 0)
+    scaled = (value[1:] - value[:-1]) / np.sqrt(1 / np.maximum(weight[1:], 1) + 1 / np.maximum(weight[:-1], 1))
+    return max(float(1.4826 * np.median(np.abs(scaled[good]))), 1e-9)

@@ -344,5 +344,5 @@ def describe_os_error(error: OSError, where: str | Path) -> str:
             numbers = ""
         return f"{path}: the disk is full{numbers}; make room and run again"
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return f"{path}: cannot be written ({os.strerror(error.errno)}); make the folder writable for this user and run again"
+        return f"{path}: cannot be written ({os.strerror(error.errno)}); give this user write access and run again"
     return f"{path}: {error.strerror or error}; check the disk and run again"

@@ -1,0 +1,1 @@
+"""What is known and kept of a session: folder, library, facts, choices, history."""

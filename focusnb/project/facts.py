@@ -1,0 +1,94 @@
+"""Facts and where they come from: by hand, from the command line, from metadata, from the file itself."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import Any
+
+from focusnb.errors import ParameterError
+from focusnb.parameters import Spec
+from focusnb.quantities import Acquisition
+
+ORIGINS = ("hand", "set", "metadata", "header", "default")
+"""Strongest first: ``set`` is --set and the microscope's profile, ``metadata`` an mdoc or XML."""
+
+DEFAULTS: dict[str, Any] = {"spherical_aberration": 2.7, "amplitude_contrast": 0.1}
+"""Assumed, and told, where nothing says better."""
+
+DISAGREEMENT = 0.01
+"""Relative difference between two origins above which it is reported."""
+
+Candidates = dict[str, dict[str, Any]]
+"""Per fact the value of each origin."""
+
+
+def check_facts(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Validate facts given as text or values; all faults in one ParameterError."""
+    model = Acquisition.make(values)
+    return {name: plain(getattr(model, name)) for name in values}
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, str]:
+    """Split NAME=VALUE texts of a command line."""
+    values: dict[str, str] = {}
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise ParameterError(f"{text!r} is not NAME=VALUE")
+        values[name.strip()] = value.strip()
+    return values
+
+
+def plain(value: Any) -> Any:
+    """A fact as JSON keeps it."""
+    return value.isoformat() if isinstance(value, datetime.datetime) else value
+
+
+def add_origin(candidates: Candidates, origin: str, values: Mapping[str, Any]) -> Candidates:
+    """Add or replace what one origin says; returns new candidates."""
+    merged = {name: dict(origins) for name, origins in candidates.items()}
+    for name, value in values.items():
+        if value is not None:
+            merged.setdefault(name, {})[origin] = plain(value)
+    return merged
+
+
+def resolve(candidates: Candidates) -> dict[str, tuple[Any, str]]:
+    """Choose for every fact the value of its strongest origin: name to (value, origin)."""
+    chosen: dict[str, tuple[Any, str]] = {}
+    for name, origins in candidates.items():
+        for origin in ORIGINS:
+            if origin in origins:
+                chosen[name] = (origins[origin], origin)
+                break
+    return chosen
+
+
+def disagreements(candidates: Candidates, exposure: str) -> list[str]:
+    """Name the facts on which two origins differ by more than 1 %, each in a sentence."""
+    told = []
+    specs: dict[str, Spec] = {spec.name: spec for spec in Acquisition.specs()}
+    for name, (value, origin) in resolve(candidates).items():
+        for other, different in candidates[name].items():
+            if other in (origin, "default") or not _differ(value, different):
+                continue
+            spec = specs[name]
+            unit = f" {spec.unit}" if spec.unit else ""
+            told.append(
+                f"{exposure}: {spec.label.lower()} is {value:g}{unit} by {_origin(origin)} and {different:g}{unit} by "
+                f"{_origin(other)}; {value:g}{unit} is used"
+            )
+    return told
+
+
+def _differ(a: Any, b: Any) -> bool:
+    if isinstance(a, bool | str) or isinstance(b, bool | str):
+        return False
+    return abs(a - b) > DISAGREEMENT * max(abs(a), abs(b))
+
+
+def _origin(origin: str) -> str:
+    return {"hand": "hand", "set": "--set", "metadata": "the metadata", "header": "the file's header"}.get(
+        origin, origin
+    )

@@ -1,0 +1,382 @@
+"""The library: one database of what is known of a project, with a revision that every change raises.
+
+Only code in ``focusnb.project`` writes it. Transactions are short and immediate; readers never wait for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import getpass
+import json
+import shutil
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from focusnb.errors import ProjectError
+from focusnb.parameters import Spec
+from focusnb.project import schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BUSY_TIMEOUT = 30.0
+"""Seconds a writer waits for another one."""
+
+FILE_NAME = "library.sqlite"
+
+_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "lustre", "gpfs", "beegfs", "9p", "ceph", "afs"}
+
+
+def now() -> str:
+    """The present time in UTC as ISO text, as the library keeps times."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+def who() -> str:
+    """User and host, for the record of who did something."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
+
+
+class Library:
+    """An open library; safe to use from one thread at a time."""
+
+    def __init__(self, location: str | Path, *, create: bool = False) -> None:
+        self.location = location
+        self.path = None if isinstance(location, str) and "://" in location else Path(location)
+        if self.path is not None and not create and not self.path.is_file():
+            raise ProjectError(f"{self.path}: there is no library; run 'focusnb rebuild {self.path.parent}'")
+        self.read_only = self.path is not None and not _writable(self.path)
+        self.engine = _engine(self.path, str(location), self.read_only)
+        self._columns: dict[str, Spec] | None = None
+        try:
+            if create:
+                self._create()
+            self._migrate()
+            if self.path is not None and not self.read_only:
+                self._claim_host()
+        except sa.exc.DatabaseError as error:
+            self.engine.dispose()
+            raise self._explain(error) from error
+        except BaseException:
+            self.engine.dispose()
+            raise
+
+    def close(self) -> None:
+        """Release the file."""
+        self.engine.dispose()
+
+    def _explain(self, error: sa.exc.DatabaseError) -> ProjectError:
+        text = str(error.orig)
+        if "malformed" in text or "not a database" in text:
+            folder = Path(str(self.location)).parent
+            cure = f"it is damaged; 'focusnb rebuild {folder}' makes it again from the exposures"
+        elif "full" in text:
+            cure = "the disk is full; make room and run again"
+        elif "readonly" in text or "read-only" in text or "unable to open" in text:
+            cure = "it cannot be written; give this user write access to the project's folder"
+        elif "locked" in text:
+            cure = f"another process kept it locked for more than {BUSY_TIMEOUT:.0f} s; end that process and try again"
+        else:
+            cure = text
+        return ProjectError(f"{self.location}: {cure}" if cure is text else f"{self.location}: {cure} ({text})")
+
+    # Transactions
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """Open a transaction that raises the revision by one; nothing is kept if the block raises."""
+        if self.read_only:
+            raise ProjectError(f"{self.path}: cannot be written; give this user write access to the project's folder")
+        try:
+            with self._begin() as connection:
+                yield Transaction(connection)
+        except sa.exc.DatabaseError as error:
+            raise self._explain(error) from error
+
+    @contextlib.contextmanager
+    def _begin(self) -> Iterator[sa.Connection]:
+        with self.engine.connect() as connection:
+            connection = connection.execution_options(focusnb_write=True)
+            with connection.begin():
+                yield connection
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """Open a connection that sees one state of the library."""
+        try:
+            with self.engine.connect() as connection:
+                yield connection
+        except sa.exc.DatabaseError as error:
+            raise self._explain(error) from error
+
+    @property
+    def revision(self) -> int:
+        """The revision of the last change."""
+        with self.read() as connection:
+            return int(self._meta(connection, "revision") or 0)
+
+    @staticmethod
+    def _meta(connection: sa.Connection, key: str) -> str | None:
+        value = connection.execute(sa.select(schema.meta.c.value).where(schema.meta.c.key == key)).scalar()
+        return None if value is None else str(value)
+
+    # Schema
+
+    def _create(self) -> None:
+        with self._begin() as connection:
+            schema.metadata.create_all(connection)
+            if self._meta(connection, "schema") is None:
+                rows = {"schema": str(schema.VERSION), "revision": "0", "created": now()}
+                connection.execute(schema.meta.insert(), [{"key": k, "value": v} for k, v in rows.items()])
+
+    def _migrate(self) -> None:
+        with self.read() as connection:
+            found = int(self._meta(connection, "schema") or 0)
+        if found == schema.VERSION:
+            return
+        if found > schema.VERSION:
+            raise ProjectError(
+                f"{self.location}: written by a newer focusnb (library version {found}, this one reads up to "
+                f"{schema.VERSION}); update focusnb"
+            )
+        if self.read_only:
+            raise ProjectError(
+                f"{self.location}: library version {found} must be brought to {schema.VERSION}, and the folder "
+                "cannot be written; open it once with write access"
+            )
+        if self.path is not None:
+            self.engine.dispose()
+            self.backup(f"version-{found}")
+        with self._begin() as connection:
+            for version in range(found, schema.VERSION):
+                schema.MIGRATIONS[version](connection)
+            schema.metadata.create_all(connection)
+            connection.execute(
+                schema.meta.update().where(schema.meta.c.key == "schema").values(value=str(schema.VERSION))
+            )
+
+    def backup(self, label: str) -> Path:
+        """Copy a SQLite library beside itself, with everything committed so far."""
+        import sqlite3
+
+        assert self.path is not None
+        target = self.path.with_name(f"{self.path.stem}.{label}.backup{self.path.suffix}")
+        with (
+            contextlib.closing(sqlite3.connect(self.path)) as source,
+            contextlib.closing(sqlite3.connect(target)) as out,
+        ):
+            source.backup(out)
+        return target
+
+    def _claim_host(self) -> None:
+        """On a network file system SQLite's locks do not hold between hosts: one host only."""
+        assert self.path is not None
+        kind = _file_system(self.path)
+        if kind not in _NETWORK:
+            return
+        with self._begin() as connection:
+            owner = self._meta(connection, "host")
+            here = socket.gethostname()
+            if owner is None:
+                connection.execute(schema.meta.insert().values(key="host", value=here))
+            elif owner != here:
+                raise ProjectError(
+                    f"{self.path}: lies on a network file system ({kind}) and is used from {owner}; a second host "
+                    f"({here}) would damage it. Create projects for several hosts with --library postgresql://..., or "
+                    "move the project to a local disk"
+                )
+
+    # Declared columns
+
+    def column_specs(self) -> dict[str, Spec]:
+        """The declaration of every fact and finding that has a column."""
+        if self._columns is None:
+            with self.read() as connection:
+                rows = connection.execute(sa.select(schema.columns.c.name, schema.columns.c.spec)).all()
+            self._columns = {row.name: Spec.from_dict(row.spec) for row in rows}
+        return self._columns
+
+    def declare(self, specs: Iterable[Spec], *, kind: str, step: str | None = None) -> None:
+        """Make sure that every declared value has its column and its present declaration."""
+        known = self.column_specs()
+        changed = [spec for spec in specs if known.get(spec.name) != spec]
+        if not changed or self.read_only:
+            return
+        with self.write() as transaction:
+            connection = transaction.connection
+            present = {column["name"] for column in sa.inspect(connection).get_columns("exposures")}
+            for spec in changed:
+                if spec.name in schema.exposures.c:
+                    raise ProjectError(
+                        f"{spec.name} is a column of every library and cannot be declared by {step or kind}"
+                    )
+                if spec.kind != "transient" and spec.name not in present:
+                    name = connection.dialect.identifier_preparer.quote(spec.name)
+                    connection.execute(sa.text(f"ALTER TABLE exposures ADD COLUMN {name} {schema.column_type(spec)}"))
+                connection.execute(schema.columns.delete().where(schema.columns.c.name == spec.name))
+                connection.execute(
+                    schema.columns.insert().values(name=spec.name, kind=kind, step=step, spec=spec.to_dict())
+                )
+        self._columns = None
+
+    # Reading tables
+
+    def frame(self, query: str, parameters: tuple[Any, ...] = ()) -> pd.DataFrame:
+        """Read a query into a DataFrame, through Arrow where the library is a SQLite file."""
+        import pandas as pd
+
+        if self.path is None:
+            with self.read() as connection:
+                result = connection.exec_driver_sql(query.replace("?", "%s"), parameters)
+                return pd.DataFrame(result.all(), columns=list(result.keys()))
+        import adbc_driver_sqlite.dbapi as adbc
+
+        try:
+            with adbc.connect(_uri(self.path, self.read_only)) as connection, connection.cursor() as cursor:
+                # the driver guesses a column's type from its first batch: one batch holds the whole table
+                cursor.adbc_statement.set_options(**{"adbc.sqlite.query.batch_rows": "10000000"})
+                cursor.execute("PRAGMA busy_timeout = 30000")
+                cursor.execute(query, parameters)
+                return cursor.fetch_arrow_table().to_pandas()
+        except adbc.Error as error:
+            raise ProjectError(f"{self.path}: {error}") from error
+
+
+class Transaction:
+    """A write in progress: its connection and the revision its rows carry."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self.connection = connection
+        self._revision: int | None = None
+
+    @property
+    def revision(self) -> int:
+        """The revision of this change; the first use raises the library's."""
+        if self._revision is None:
+            meta = schema.meta
+            self.connection.execute(
+                meta.update()
+                .where(meta.c.key == "revision")
+                .values(value=sa.cast(sa.cast(meta.c.value, sa.Integer) + 1, sa.Text))
+            )
+            value = self.connection.execute(sa.select(meta.c.value).where(meta.c.key == "revision")).scalar_one()
+            self._revision = int(value)
+        return self._revision
+
+    def execute(self, statement: Any, parameters: Any = None) -> Any:
+        """Execute within this transaction."""
+        return self.connection.execute(statement, parameters)
+
+    def update_exposure(self, exposure: int, values: Mapping[str, Any]) -> None:
+        """Set columns of an exposure, those of declared values included."""
+        quote = self.connection.dialect.identifier_preparer.quote
+        data = {**values, "revision": self.revision}
+        names = list(data)
+        assignments = ", ".join(f"{quote(name)} = :p{i}" for i, name in enumerate(names))
+        bound = {f"p{i}": encode(data[name]) for i, name in enumerate(names)}
+        self.connection.execute(
+            sa.text(f"UPDATE exposures SET {assignments} WHERE id = :id"), {**bound, "id": exposure}
+        )
+
+    def bury(self, table: str, identity: object) -> None:
+        """Leave a tombstone for a deleted row."""
+        tombstones = schema.tombstones
+        key = (tombstones.c.table == table) & (tombstones.c.id == str(identity))
+        self.connection.execute(tombstones.delete().where(key))
+        self.connection.execute(tombstones.insert().values(table=table, id=str(identity), revision=self.revision))
+
+
+def encode(value: Any) -> Any:
+    """A value as its column keeps it."""
+    if isinstance(value, dict | list | tuple):
+        return json.dumps(value)
+    if isinstance(value, datetime.datetime):
+        return value.isoformat()
+    return value
+
+
+def _engine(path: Path | None, location: str, read_only: bool) -> sa.Engine:
+    if path is None:
+        return sa.create_engine(location, isolation_level="REPEATABLE READ")
+    network = _file_system(path) in _NETWORK
+
+    def connect() -> Any:
+        import sqlite3
+
+        connection = sqlite3.connect(_uri(path, read_only), uri=True, timeout=BUSY_TIMEOUT, check_same_thread=False)
+        connection.isolation_level = None  # SQLAlchemy's own BEGIN below, so that writers take the lock at once
+        if not read_only:
+            connection.execute(f"PRAGMA journal_mode = {'DELETE' if network else 'WAL'}")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if network else 'NORMAL'}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        return connection
+
+    engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.pool.QueuePool, pool_size=2)
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        # a transaction that reads first and writes later would fail at once where another one writes meanwhile
+        write = connection.get_execution_options().get("focusnb_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def _uri(path: Path, read_only: bool) -> str:
+    from urllib.parse import quote
+
+    uri = f"file:{quote(str(path.resolve()))}"
+    if not read_only:
+        return uri
+    # in a folder that cannot be written SQLite cannot make the shared-memory file WAL needs; where it is there
+    # already somebody else writes, and then the file is not immutable
+    return uri + ("?mode=ro" if path.with_name(path.name + "-shm").exists() else "?mode=ro&immutable=1")
+
+
+def _writable(path: Path) -> bool:
+    import os
+
+    if path.exists() and not os.access(path, os.W_OK):
+        return False
+    folder = path.parent
+    if not os.access(folder, os.W_OK):
+        return False
+    return not _mounted_read_only(folder)
+
+
+def _mounted_read_only(folder: Path) -> bool:
+    import os
+
+    return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+
+
+def _file_system(path: Path) -> str:
+    """Type of the file system a path lies on, from the kernel's list of mounts; empty where there is none."""
+    try:
+        mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    except OSError:
+        return ""
+    where = str(path.resolve())
+    best, kind = "", ""
+    for fields in mounts:
+        point = fields[1].replace("\\040", " ")
+        if (where == point or where.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
+            best, kind = point, fields[2]
+    return kind
+
+
+def remove_sqlite(path: Path, *, into: Path) -> None:
+    """Move a SQLite file and its companions away."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        old = path.with_name(path.name + suffix)
+        if old.exists():
+            shutil.move(old, into.with_name(into.name + suffix))

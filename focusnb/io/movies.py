@@ -1,0 +1,135 @@
+"""Movies opened by content, read frame by frame: TIFF, MRC and Digital Micrograph files, single images included."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from focusnb.errors import FormatError
+from focusnb.io.dm import DmFrames
+from focusnb.io.files import ByteSource, read_unpacked
+from focusnb.io.formats import Array, Facts, Frames, check_content, is_dm, is_tiff
+from focusnb.io.mrc import MrcFrames, is_mrc
+from focusnb.io.tiff import TiffFrames
+
+
+class Movie:
+    """An open movie: frames are read when they are asked for.
+
+    path : the file
+    shape : (t, y, x)
+    dtype : number type of the frames
+    pixel_size : Å/px, None where the file does not say
+    header_facts : what the header says, by the names of facts: frame_count, width, height, pixel_size, voltage ...
+    """
+
+    def __init__(self, path: Path, frames: Frames) -> None:
+        """Take over a reader of frames; :func:`open_movie` finds the right one."""
+        self._frames = frames
+        self.path = path
+        self.shape = frames.shape
+        self.dtype = frames.dtype
+        self.pixel_size = frames.pixel_size
+        self.header_facts: Facts = _facts(frames)
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return self.shape[0]
+
+    def __enter__(self) -> Self:
+        """Return the movie itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file."""
+        self.close()
+
+    def read_frame(self, index: int, out: Array | None = None) -> Array:
+        """Read one frame.
+
+        index : from 0
+        out : (y, x), filled and returned where given; values are converted to its type
+
+        Returns (y, x) of the file's type with row 0 at the bottom of the picture. Any number of threads may read at once.
+        """
+        if not 0 <= index < self.shape[0]:
+            raise IndexError(f"{self.path} has {self.shape[0]} frames, there is no frame {index} (counted from 0)")
+        if out is not None and out.shape != self.shape[1:]:
+            raise ValueError(f"{self.path}: frames are {self.shape[1:]}, out is {out.shape}")
+        return self._frames.read_frame(index, out)
+
+    def read(self, start: int = 0, stop: int | None = None, out: Array | None = None, threads: int = 1) -> Array:
+        """Read frames start to stop (exclusive, default all) as (t, y, x), into out where given.
+
+        threads : frames decoded at the same time
+        """
+        stop = self.shape[0] if stop is None else stop
+        if not 0 <= start <= stop <= self.shape[0]:
+            raise IndexError(f"{self.path} has {self.shape[0]} frames, {start} to {stop} was asked for")
+        shape = (stop - start, *self.shape[1:])
+        stack = np.empty(shape, self.dtype) if out is None else out
+        if stack.shape != shape:
+            raise ValueError(f"{self.path}: frames {start} to {stop} are {shape}, out is {stack.shape}")
+        if threads > 1 and stop - start > 1:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(lambda index: self._frames.read_frame(index, stack[index - start]), range(start, stop)))
+        else:
+            for index in range(start, stop):
+                self._frames.read_frame(index, stack[index - start])
+        return stack
+
+    def close(self) -> None:
+        """Close the file; closing twice is no fault."""
+        self._frames.close()
+
+
+def open_movie(path: str | os.PathLike[str], *, flip: bool | None = None) -> Movie:
+    """Open a movie, a stack or a single image (one frame) for reading; use it in a ``with`` statement.
+
+    The format is told by the content, the suffix is used in messages only; a packed ``.gz`` is unpacked in memory.
+
+    flip : whether TIFF is flipped vertically; default for all but ``.gain`` files, which EER frames share the order of
+
+    Raises FormatError with the reason where the file cannot be a movie or does not hold what it says.
+    """
+    path = Path(path)
+    source = ByteSource(path)
+    try:
+        if source.read(0, 2) == b"\x1f\x8b" and path.suffix.lower() == ".gz":
+            source.close()
+            source = ByteSource(path, read_unpacked(path))
+        return Movie(path, _open_frames(source, path.suffix.lower() != ".gain" if flip is None else flip))
+    except BaseException:
+        source.close()
+        raise
+
+
+def _open_frames(source: ByteSource, flip: bool) -> Frames:
+    head = source.read(0, 16)
+    if is_tiff(head):
+        return TiffFrames(source, flip=flip)
+    if is_dm(head) and not is_mrc(source):
+        return DmFrames(source)
+    if is_mrc(source):
+        return MrcFrames(source)
+    check_content(source)
+    raise FormatError(
+        f"{source.path}: is neither TIFF, MRC nor Digital Micrograph ({source.size} bytes, beginning "
+        f"{head[:8].hex(' ')}); was it copied while being written?"
+    )
+
+
+def _facts(frames: Frames) -> Facts:
+    count, height, width = frames.shape
+    facts: Facts = {"frame_count": count, "width": width, "height": height}
+    facts |= frames.facts
+    if frames.pixel_size is not None:
+        facts["pixel_size"] = frames.pixel_size
+    return facts

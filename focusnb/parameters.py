@@ -1,6 +1,6 @@
 """How a value is declared: once, with label, unit, limits and names, and read everywhere else.
 
-A declared value is an annotated type made by one of five functions, by the kind of thing it is:
+A declared value is an annotated type made by a function named after the kind of thing it is:
 
     PixelSize = Annotated[float, quantity("Pixel size", unit="Å/px", star="rlnMicrographPixelSize", gt=0)]
     Micrograph = Annotated[str, image("Micrograph", file="micrograph.mrc", unit="counts/px")]
@@ -35,7 +35,7 @@ _TYPES: dict[type, str] = {float: "float", int: "int", str: "str", bool: "bool",
 def quantity(
     label: str,
     *,
-    unit: str = "",
+    unit: str | None = None,
     star: str | None = None,
     group: str = "General",
     advanced: bool = False,
@@ -43,11 +43,15 @@ def quantity(
     precision: int | None = None,
     **limits: float,
 ) -> Any:
-    """Declare a value: its label, unit, STAR name, place in the form, digits shown and limits (gt, ge, lt, le)."""
+    """Declare a value: its label, unit, STAR name, place in the form, digits shown and limits (gt, ge, lt, le).
+
+    A number that has no unit on purpose says so with ``unit=""``.
+    """
     return _declare(
         "value",
         label,
-        unit=unit,
+        unit=unit or "",
+        unitless=unit == "",
         star=star,
         group=group,
         advanced=advanced,
@@ -104,6 +108,7 @@ class Spec:
     label: str = ""
     kind: Kind = "value"
     unit: str = ""
+    unitless: bool = False
     default: Any = None
     required: bool = False
     optional: bool = False
@@ -145,7 +150,7 @@ class Spec:
 class Declared(BaseModel):
     """A frozen record of declared values. Unknown names are refused on writing, dropped and reported on reading."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
     _specs: ClassVar[dict[type, list[Spec]]] = {}
 
     @classmethod
@@ -173,7 +178,9 @@ class Declared(BaseModel):
             try:
                 return cls.model_validate(dict(values))
             except ValidationError as error:
-                faults = [_fault(known.get(str(item["loc"][0])), item) for item in error.errors()]
+                faults = [
+                    _fault(known.get(str(item["loc"][0]) if item["loc"] else ""), item) for item in error.errors()
+                ]
         raise ParameterError("; ".join(faults))
 
     @classmethod
@@ -205,7 +212,8 @@ def _fault(spec: Spec | None, item: Any) -> str:
 def _spec(name: str, info: FieldInfo, hint: Any) -> Spec:
     declared, plain, optional = _unwrap(hint)
     source = declared if declared is not None else info
-    meta = dict((source.json_schema_extra or {}).get(_META, {})) if isinstance(source.json_schema_extra, dict) else {}
+    extra: Any = source.json_schema_extra
+    meta: dict[str, Any] = dict(extra.get(_META, {})) if isinstance(extra, dict) else {}
     if not meta:
         raise TypeError(f"{name} is not declared: annotate it with quantity(), file(), image(), picture(), table() ...")
     limits = {
@@ -213,7 +221,7 @@ def _spec(name: str, info: FieldInfo, hint: Any) -> Spec:
     }
     choices = tuple(get_args(plain)) if get_origin(plain) is Literal else ()
     base = type(choices[0]) if choices else plain
-    default = None if info.is_required() else info.get_default(call_default_factory=True)  # type: ignore[call-arg]
+    default = None if info.is_required() else info.get_default(call_default_factory=True)
     return Spec(
         name=name,
         type=_TYPES.get(base, "str"),

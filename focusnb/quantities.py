@@ -45,7 +45,10 @@ SuperResolution = Annotated[
     ),
 ]
 CountsPerElectron = Annotated[
-    float, quantity("Counts per electron", group="Recording", gt=0, help="What one electron adds to a recorded pixel.")
+    float,
+    quantity(
+        "Counts per electron", unit="", group="Recording", gt=0, help="What one electron adds to a recorded pixel."
+    ),
 ]
 PixelSize = Annotated[
     float,
@@ -70,7 +73,7 @@ SphericalAberration = Annotated[
     ),
 ]
 AmplitudeContrast = Annotated[
-    float, quantity("Amplitude contrast", star="rlnAmplitudeContrast", group="Optics", ge=0, le=1, precision=2)
+    float, quantity("Amplitude contrast", unit="", star="rlnAmplitudeContrast", group="Optics", ge=0, le=1, precision=2)
 ]
 DosePerFrame = Annotated[
     float,
@@ -240,7 +243,7 @@ Deceleration = Annotated[
     float,
     quantity("Deceleration", unit="Å/frame", group="Motion", precision=3, help="Positive where drift slows down."),
 ]
-Jitter = Annotated[float, quantity("Jitter", group="Motion", precision=3)]
+Jitter = Annotated[float, quantity("Jitter", unit="", group="Motion", precision=3)]
 MicrographPreview = Annotated[str, picture("Image after correction", file="image_after.png")]
 TrajectoryPreview = Annotated[str, picture("Trajectory", file="trajectory.png")]
 
@@ -261,26 +264,43 @@ SpectrumPreview = Annotated[str, picture("Spectrum after correction", file="spec
 ImageStddevRelative = Annotated[
     float,
     quantity(
-        "Relative deviation", group="Statistics", precision=3, help="Standard deviation over mean of the unaligned sum."
+        "Relative deviation",
+        unit="",
+        group="Statistics",
+        precision=3,
+        help="Standard deviation over mean of the unaligned sum.",
     ),
 ]
 StripeMeasure = Annotated[
     float,
     quantity(
-        "Stripe measure", group="Statistics", precision=1, help="100 × standard deviation over the range of values."
+        "Stripe measure",
+        unit="",
+        group="Statistics",
+        precision=1,
+        help="100 × standard deviation over the range of values.",
     ),
 ]
 Iciness = Annotated[
     float,
     quantity(
-        "Iciness", group="Ice", precision=3, help="Mean amplitude at 3.5-4.0 Å over that at 6-30 Å; below 1.0 is good."
+        "Iciness",
+        unit="",
+        group="Ice",
+        precision=3,
+        help="Mean amplitude at 3.5-4.0 Å over that at 6-30 Å; below 1.0 is good.",
     ),
 ]
-IcinessPaper = Annotated[float, quantity("Iciness (intensity)", group="Ice", advanced=True, precision=3)]
+IcinessPaper = Annotated[float, quantity("Iciness (intensity)", unit="", group="Ice", advanced=True, precision=3)]
 IcinessOuter = Annotated[
     float,
     quantity(
-        "Iciness, outer ring", group="Ice", advanced=True, precision=3, help="As iciness, for the ring at 2.22-2.32 Å."
+        "Iciness, outer ring",
+        unit="",
+        group="Ice",
+        advanced=True,
+        precision=3,
+        help="As iciness, for the ring at 2.22-2.32 Å.",
     ),
 ]
 IceRingExcess = Annotated[
@@ -317,7 +337,12 @@ PhaseShift = Annotated[float, quantity("Phase shift", unit="°", star="rlnPhaseS
 CtfScore = Annotated[
     float,
     quantity(
-        "CTF score", star="rlnCtfFigureOfMerit", group="CTF", precision=3, help="Correlation of fit and spectrum."
+        "CTF score",
+        unit="",
+        star="rlnCtfFigureOfMerit",
+        group="CTF",
+        precision=3,
+        help="Correlation of fit and spectrum.",
     ),
 ]
 CtfFitResolution = Annotated[

@@ -11,10 +11,10 @@ import numpy as np
 from focusnb.errors import ParameterError
 from focusnb.ops.backend import Array, to_numpy
 from focusnb.ops.ctf.model import Optics, from_astigmatism_vector
-from focusnb.ops.ctf.quality import CtfCurves, cross_significance, fit_resolution, ring_curves, wedge_contrast, zeros
-from focusnb.ops.ctf.refine import Refined, base_and_contrast, refine, transfer_phase
-from focusnb.ops.ctf.rings import SECTORS, Points, average_cells, measure_points
-from focusnb.ops.ctf.search import Candidate, astigmatisms, best_candidates, correlate, defocus_grid
+from focusnb.ops.ctf.quality import CtfCurves, correlated_noise, fit_resolution, ring_curves, wedge_contrast, zeros
+from focusnb.ops.ctf.refine import Refined, Values, base_and_contrast, refine, transfer_phase
+from focusnb.ops.ctf.rings import Points, average_cells, measure_points
+from focusnb.ops.ctf.search import Candidate, scan
 
 CHANCE = 5.0  # standard deviations by which one half of the spectrum must confirm the other
 SEARCH_RESOLUTION = 5.0  # Å: the exhaustive search stops here, refinement goes on
@@ -103,13 +103,15 @@ def estimate_ctf(
     if found.significance < CHANCE:
         return _failed("no rings were found: the best fit is no better than chance", found.significance)
     free = phase_shift_search[1] > phase_shift_search[0]
-    fits = [refine(coarse, optics, c.defocus, c.vector, c.phase_shift, fit_phase_shift=free) for c in found.candidates]
+    fits = [refine(coarse, optics, _start(c), fit_phase_shift=free) for c in found.candidates]
     first = max(fits, key=lambda fit: fit.gain)
     points = measure_points(amplitude, pixel_size, 1 / resolution_low, 1 / high)
-    best = refine(points, optics, first.defocus, first.vector, first.phase_shift, fit_phase_shift=free)
+    best = refine(points, optics, first.values, fit_phase_shift=free)
     everything = measure_points(amplitude, pixel_size, 1 / resolution_low, 0.96 / (2 * pixel_size))
     curves = ring_curves(everything, optics, _extend(everything, optics, best))
-    rivals = [fit for fit in fits if abs(fit.defocus - first.defocus) > 300 and fit.gain > 0.85 * first.gain]
+    rivals = [
+        fit for fit in fits if abs(fit.values.defocus - first.values.defocus) > 300 and fit.gain > 0.85 * first.gain
+    ]
     return _describe(points, optics, best, curves, found.significance, rivals, limits, (resolution_low, high))
 
 
@@ -148,27 +150,29 @@ def _search(
     phase_shift_search: tuple[float, float],
 ) -> _Found:
     cells = average_cells(points, TREND_TERMS)
-    highest = float(points.frequency.max())
-    margin = 0.5 * max_astigmatism
-    grid = defocus_grid(max(limits[0] - margin, 100.0), limits[1] + margin, optics, highest)
     low, high = phase_shift_search
     phase_shifts = np.linspace(low, high, 1 + math.ceil((high - low) / 15.0)) if high > low else np.array([low])
-    found = correlate(cells, optics, grid, phase_shifts)
-    vectors = astigmatisms(max_astigmatism, 150.0)
-    candidates, _ = best_candidates(found, vectors, limits, cells.noise, np.arange(SECTORS))
-    return _Found(candidates, cross_significance(found, vectors, limits, cells))
+    found = scan(cells, optics, limits, max_astigmatism, phase_shifts)
+    candidates = found.candidates(3)
+    # a weaker basin is worth refining only where it might win: side lobes of the best reach two thirds of it
+    candidates = [c for c in candidates if c.significance > 0.75 * candidates[0].significance]
+    return _Found(candidates, found.confirmed() / correlated_noise(cells))
+
+
+def _start(candidate: Candidate) -> Values:
+    return Values(candidate.defocus, candidate.vector, candidate.phase_shift)
 
 
 def _extend(points: Points, optics: Optics, fit: Refined) -> Refined:
     """Return the fit with background and contrast solved over other points, its optical values kept."""
-    model = np.sin(transfer_phase(points, optics, fit.defocus, fit.vector, fit.phase_shift)) ** 2
+    model = np.sin(transfer_phase(points, optics, fit.values)) ** 2
     base, contrast = base_and_contrast(points, model, (10, 8))
-    return Refined(fit.defocus, fit.vector, fit.phase_shift, fit.error, base, contrast, fit.residual, fit.gain)
+    return fit._replace(base=base, contrast=contrast)
 
 
 def _score(points: Points, optics: Optics, fit: Refined) -> float:
     """Return the normalised cross-correlation of the rings, background removed, with CTF²."""
-    model = np.sin(transfer_phase(points, optics, fit.defocus, fit.vector, fit.phase_shift)) ** 2 - 0.5
+    model = np.sin(transfer_phase(points, optics, fit.values)) ** 2 - 0.5
     measured = points.power - fit.base[points.ring] - 0.5 * fit.contrast[points.ring]
     return float((model * measured).sum() / math.sqrt(float((model**2).sum() * (measured**2).sum())))
 
@@ -184,13 +188,13 @@ def _describe(
     band: tuple[float, float],
 ) -> CtfFit:
     """Put a fit into words and numbers."""
-    defocus_u, defocus_v, angle = from_astigmatism_vector(fit.defocus, fit.vector)
+    defocus_u, defocus_v, angle = from_astigmatism_vector(fit.values.defocus, fit.values.vector)
     reached = fit_resolution(curves, 0.5)
     reasons = []
     if reached is None:
         reasons.append("measured and fitted rings agree nowhere")
     last = 1 / max(band[1], reached or band[0])
-    seen = zeros(optics, fit.defocus, fit.phase_shift, 1 / band[0], last)
+    seen = zeros(optics, fit.values, 1 / band[0], last)
     if seen < 3:
         reasons.append(f"only {seen} zeros of the CTF lie where rings can be followed; three are needed")
     contrast, error = wedge_contrast(points, optics, fit)
@@ -199,17 +203,17 @@ def _describe(
         middle = (float(faded[0]) + 0.5) * 30.0
         reasons.append(f"the rings fade along {middle - 180 * (middle > 90):.0f}°: drift or charging")
     if rivals:
-        reasons.append(f"a defocus of {rivals[0].defocus:.0f} Å explains the rings almost as well")
+        reasons.append(f"a defocus of {rivals[0].values.defocus:.0f} Å explains the rings almost as well")
     if fit.error > 200:
         reasons.append(f"the defocus is uncertain by {fit.error:.0f} Å")
-    if not limits[0] < fit.defocus < limits[1]:
+    if not limits[0] < fit.values.defocus < limits[1]:
         reasons.append(f"the defocus lies outside the range searched, {limits[0]:.0f} to {limits[1]:.0f} Å")
     return CtfFit(
         defocus_u=defocus_u,
         defocus_v=defocus_v,
         astigmatism=defocus_u - defocus_v,
         astigmatism_angle=angle,
-        phase_shift=fit.phase_shift,
+        phase_shift=fit.values.phase_shift,
         ctf_score=_score(points, optics, fit),
         ctf_fit_resolution=reached,
         ctf_fit_resolution_0=fit_resolution(curves, 0.0),

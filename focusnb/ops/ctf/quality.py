@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from focusnb.ops.ctf.model import Optics
-from focusnb.ops.ctf.refine import Refined, transfer_phase
+from focusnb.ops.ctf.model import Optics, ctf_phase
+from focusnb.ops.ctf.refine import Refined, Values, transfer_phase
 from focusnb.ops.ctf.rings import SECTORS, Cells, Points
-from focusnb.ops.ctf.search import Correlations, best_candidates
 
 WEDGES = 6
 
@@ -41,27 +40,7 @@ class CtfCurves:
         return np.where(seen, (self.measured - self.background) / np.where(seen, self.contrast, 1.0), 0.0)
 
 
-def cross_significance(
-    found: list[Correlations], vectors: np.ndarray, limits: tuple[float, float], cells: Cells
-) -> float:
-    """Return how well the best fit of one half of the sectors explains the other half, in standard deviations.
-
-    The half that judges took no part in the choice, so that noise gives about 0 ± 1 however many defoci were tried.
-    """
-    halves = np.arange(0, SECTORS, 2), np.arange(1, SECTORS, 2)
-    inflation = _correlated_noise(cells)
-    total = 0.0
-    for chosen, judge in (halves, halves[::-1]):
-        candidates, _ = best_candidates(found, vectors, limits, cells.noise, chosen, number=1)
-        if not candidates:
-            return 0.0
-        best = candidates[0]
-        same = next(c for c in found if c.decay == best.decay and c.phase_shift == best.phase_shift)
-        total += float(same.significance(np.array([best.defocus]), best.vector, cells.noise, judge)[0])
-    return 0.5 * total / inflation
-
-
-def _correlated_noise(cells: Cells) -> float:
+def correlated_noise(cells: Cells) -> float:
     """Return by how much neighbouring rings that share noise widen the scatter of a sum over rings."""
     scaled = cells.value * np.sqrt(cells.weight)
     scaled = np.diff(scaled, axis=0)  # neighbouring sectors see the same rings, so only noise is left
@@ -75,7 +54,7 @@ def wedge_contrast(points: Points, optics: Optics, fit: Refined) -> tuple[np.nda
 
     Drift erases the rings along its direction at high frequency while the others stay.
     """
-    phase = transfer_phase(points, optics, fit.defocus, fit.vector, fit.phase_shift)
+    phase = transfer_phase(points, optics, fit.values)
     strength = fit.contrast[points.ring]
     model = strength * (np.sin(phase) ** 2 - 0.5)
     measured = points.power - fit.base[points.ring] - 0.5 * strength
@@ -84,11 +63,11 @@ def wedge_contrast(points: Points, optics: Optics, fit: Refined) -> tuple[np.nda
     return np.bincount(wedge, model * measured, minlength=WEDGES) / norm, fit.residual * np.sqrt(2.0 / norm)
 
 
-def zeros(optics: Optics, defocus: float, phase_shift: float, low: float, high: float) -> int:
+def zeros(optics: Optics, values: Values, low: float, high: float) -> int:
     """Count the zeros of the CTF between two frequencies (1/Å)."""
     frequency = np.linspace(low, high, 4000)
-    phase = math.pi * optics.wavelength * defocus * frequency**2 - optics.quartic * frequency**4
-    turns = np.floor((phase + math.radians(phase_shift) + optics.amplitude_phase) / math.pi)
+    phase = ctf_phase(frequency, values.defocus, optics, values.phase_shift) + optics.amplitude_phase
+    turns = np.floor(phase / math.pi)
     return int(np.abs(np.diff(turns)).sum())
 
 
@@ -105,7 +84,7 @@ def ring_curves(points: Points, optics: Optics, fit: Refined) -> CtfCurves:
     frequency = np.maximum(average(equivalent), low)
     background = average(points.background)
     relative = average(points.power)
-    phase = _mean_phase(frequency, optics, fit)
+    phase = ctf_phase(frequency, fit.values.defocus, optics, fit.values.phase_shift) + optics.amplitude_phase
     model = np.sin(phase) ** 2
     quality = _local_correlation(relative - fit.base, model, np.abs(np.gradient(phase)), count)
     return CtfCurves(
@@ -123,17 +102,12 @@ def ring_curves(points: Points, optics: Optics, fit: Refined) -> CtfCurves:
     )
 
 
-def _mean_phase(frequency: np.ndarray, optics: Optics, fit: Refined) -> np.ndarray:
-    squared = frequency**2
-    phase = math.pi * optics.wavelength * fit.defocus * squared - optics.quartic * squared**2
-    return np.asarray(phase + math.radians(fit.phase_shift) + optics.amplitude_phase)
-
-
 def _equivalent_frequency(points: Points, optics: Optics, fit: Refined) -> np.ndarray:
     """Return the frequency at which the mean defocus gives the phase each point has."""
     squared = points.frequency**2
-    phase = transfer_phase(points, optics, fit.defocus, fit.vector, 0.0) - optics.amplitude_phase
-    linear = math.pi * optics.wavelength * fit.defocus
+    constant = math.radians(fit.values.phase_shift) + optics.amplitude_phase
+    phase = transfer_phase(points, optics, fit.values) - constant
+    linear = math.pi * optics.wavelength * fit.values.defocus
     root = linear**2 - 4.0 * optics.quartic * phase
     # past the turning point of the phase (low defocus) no such frequency exists: the point stays where it is
     usable = (root > 0) & (2.0 * optics.quartic * squared < linear)
@@ -156,7 +130,7 @@ def _local_correlation(measured: np.ndarray, model: np.ndarray, turn: np.ndarray
 
     def window(values: np.ndarray) -> np.ndarray:
         running = np.concatenate([[0.0], np.cumsum(values * weight)])
-        return running[last] - running[first]
+        return np.asarray(running[last] - running[first])
 
     total = window(np.ones(number))
     mean_a, mean_b = window(measured) / total, window(model) / total

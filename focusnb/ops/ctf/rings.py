@@ -20,13 +20,15 @@ SECTORS = 24
 class Points:
     """The pixels of a spectrum a CTF is fitted to: one half plane, within the band, axes left out.
 
-    frequency : |k| in 1/Å; azimuth : radians, from +x towards +y; ring, sector : integer bins, from 0
+    frequency : |k| in 1/Å; cosine, sine : of twice the azimuth, which runs from +x towards +y
+    ring, sector : integer bins, from 0; step : width of a ring in 1/Å
     power : squared amplitude over the background (noise fluctuates about 1, rings are added to it)
     background : the smooth background each was divided by
     """
 
     frequency: np.ndarray
-    azimuth: np.ndarray
+    cosine: np.ndarray
+    sine: np.ndarray
     ring: np.ndarray
     sector: np.ndarray
     power: np.ndarray
@@ -37,12 +39,6 @@ class Points:
     def rings(self) -> int:
         """Number of rings in the band."""
         return int(self.ring.max()) + 1
-
-    def up_to(self, frequency: float) -> Points:
-        """Return the points below a frequency."""
-        keep = self.frequency <= frequency
-        fields = (self.frequency, self.azimuth, self.ring, self.sector, self.power, self.background)
-        return Points(*(field[keep] for field in fields), step=self.step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +56,12 @@ class Cells:
     basis: np.ndarray
     noise: float
 
-    def take(self, sectors: np.ndarray) -> Cells:
-        """Return these sectors alone."""
-        return Cells(
-            self.squared_frequency,
-            self.direction[sectors],
-            self.value[sectors],
-            self.weight[sectors],
-            self.basis,
-            self.noise,
-        )
-
 
 @lru_cache(maxsize=4)
 def _geometry(
     box: int, pixel_size: float, low: float, high: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return flat index, |k|, azimuth, ring and sector of the half plane between two frequencies."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return flat index, |k|, cosine and sine of twice the azimuth, ring and sector of the half plane in a band."""
     radius, azimuth = frequency_radius(box, pixel_size)
     step = 1.0 / (box * pixel_size)
     # the cross through the origin holds what lines and columns of a detector share, not rings
@@ -85,11 +70,11 @@ def _geometry(
     frequency, angle = radius.ravel()[inside], azimuth.ravel()[inside]
     ring = np.rint((frequency - low) / step).astype(np.int64)
     sector = np.minimum((angle * (SECTORS / np.pi)).astype(np.int64), SECTORS - 1)
-    return inside, frequency, angle, ring, sector
+    return inside, frequency, np.cos(2 * angle), np.sin(2 * angle), ring, sector
 
 
 def spline_basis(position: np.ndarray, number: int) -> np.ndarray:
-    """Return (positions, number) cubic B-splines that span ``position`` evenly."""
+    """Return (positions, number) cubic B-splines that span ``position`` evenly; ``number`` is 4 at least."""
     low, high = float(position.min()), float(position.max())
     inner = np.linspace(low, high, max(number - 2, 2))
     knots = np.concatenate([[low] * 3, inner, [high] * 3])
@@ -103,7 +88,7 @@ def measure_points(amplitude: np.ndarray, pixel_size: float, low: float, high: f
     frequency and stays positive, and the origin never enters it.
     """
     box = amplitude.shape[0]
-    inside, frequency, azimuth, ring, sector = _geometry(box, pixel_size, low, high)
+    inside, frequency, cosine, sine, ring, sector = _geometry(box, pixel_size, low, high)
     # the square of the mean amplitude follows the mean power, in which CTF² is linear, yet resists bright tiles
     power = amplitude.ravel()[inside].astype(np.float64) ** 2
     count = np.bincount(ring)
@@ -119,7 +104,7 @@ def measure_points(amplitude: np.ndarray, pixel_size: float, low: float, high: f
     scatter = np.median(np.abs(relative - np.median(relative))) * 1.4826
     # single bright pixels (crystal spots, hot lines) must not pull the rings they lie on
     relative = np.clip(relative, None, np.interp(frequency, ring_frequency, average / smooth) + 4.0 * scatter)
-    return Points(frequency, azimuth, ring, sector, relative, background, 1.0 / (box * pixel_size))
+    return Points(frequency, cosine, sine, ring, sector, relative, background, 1.0 / (box * pixel_size))
 
 
 def average_cells(points: Points, trend: int) -> Cells:
@@ -127,10 +112,10 @@ def average_cells(points: Points, trend: int) -> Cells:
     rings = points.rings
     flat = points.sector * rings + points.ring
     weight = np.bincount(flat, minlength=SECTORS * rings).reshape(SECTORS, rings).astype(np.float64)
-    value = np.bincount(flat, points.power, minlength=SECTORS * rings).reshape(SECTORS, rings)
-    value /= np.maximum(weight, 1)
-    total = np.maximum(weight.sum(axis=0), 1)
-    squared = np.bincount(points.ring, points.frequency**2, minlength=rings) / total
+    total = np.bincount(flat, points.power, minlength=SECTORS * rings).reshape(SECTORS, rings)
+    value = np.asarray(total / np.maximum(weight, 1))
+    pixels = np.maximum(weight.sum(axis=0), 1)
+    squared = np.bincount(points.ring, points.frequency**2, minlength=rings) / pixels
     basis = spline_basis(np.sqrt(squared), trend)
     value = remove_trend(value, weight, basis)
     noise = _noise(value, weight)

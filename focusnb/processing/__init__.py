@@ -1,0 +1,1 @@
+"""What is to be done: workflows, the queue, where tasks run, and the process that keeps them going."""

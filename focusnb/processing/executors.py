@@ -1,0 +1,163 @@
+"""Where tasks run: in this process, or in processes of a local dask cluster.
+
+An executor takes a task and later calls back with its outcome, or with the reason why its worker died. The inline one
+pickles both ways, so that what would fail between processes fails here too.
+"""
+
+from __future__ import annotations
+
+import pickle
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from focusnb.errors import ParameterError
+from focusnb.steps.task import Emit, Outcome, Progress, Task, run_task
+
+Done = Callable[[str, "Outcome | str"], None]
+"""Called with the task's id and its outcome, or the reason why there is none."""
+
+MOST_EVENTS_PER_SECOND = 2.0
+LOST_WORKER = "its worker died while it was processed"
+
+
+class Executor(Protocol):
+    """Runs tasks somewhere."""
+
+    slots: int
+    """Tasks it works on at the same time."""
+    gpu: bool
+
+    def submit(self, task: Task, done: Done, emit: Emit | None = None) -> None:
+        """Take a task; ``done`` may be called from another thread."""
+        ...
+
+    def close(self) -> None:
+        """Stop at once; tasks under way are given up."""
+        ...
+
+
+class InlineExecutor:
+    """Runs each task at once, in this process."""
+
+    def __init__(self, *, gpu: bool = False) -> None:
+        self.slots = 1
+        self.gpu = gpu
+
+    def submit(self, task: Task, done: Done, emit: Emit | None = None) -> None:
+        """Run the task and call back before returning."""
+        outcome = run_task(pickle.loads(pickle.dumps(task)), emit)
+        done(task.id, pickle.loads(pickle.dumps(outcome)))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class LocalCluster:
+    """Runs tasks in processes of a dask cluster on this machine; one that dies takes only its own task along."""
+
+    TOPIC = "focusnb-progress"
+
+    def __init__(self, workers: int, *, gpu: bool = False, memory_limit: str | int | None = "auto") -> None:
+        if workers < 1:
+            raise ParameterError(f"{workers} workers cannot work; give at least 1")
+        import dask
+        import distributed
+
+        self.slots = workers
+        self.gpu = gpu
+        single = {
+            name: 1 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+        }
+        settings = {
+            "distributed.nanny.pre-spawn-environ": single,
+            # the project counts attempts itself, and keeps them
+            "distributed.scheduler.allowed-failures": 0,
+            "distributed.admin.log-format": "%(message)s",
+            "distributed.logging.distributed": "critical",
+        }
+        with dask.config.set(settings):
+            self._cluster = distributed.LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+                host="127.0.0.1",
+                memory_limit=memory_limit,
+                silence_logs=50,
+            )
+            self._client = distributed.Client(self._cluster)
+        self._futures: dict[str, Any] = {}
+        self._listeners: dict[str, Emit] = {}
+        self._client.subscribe_topic(self.TOPIC, self._hear)
+
+    def submit(self, task: Task, done: Done, emit: Emit | None = None) -> None:
+        """Send the task to a worker."""
+        if emit is not None:
+            self._listeners[task.id] = emit
+        key = f"{task.name}-{task.id}-{time.monotonic_ns()}"
+        future = self._client.submit(_run_on_worker, task, self.TOPIC, key=key, pure=False, retries=0)
+        self._futures[task.id] = future
+
+        def finished(future: Any) -> None:
+            self._futures.pop(task.id, None)
+            self._listeners.pop(task.id, None)
+            done(task.id, _result(future))
+
+        future.add_done_callback(finished)
+
+    def _hear(self, event: tuple[float, Any]) -> None:
+        _, content = event
+        progress = Progress(**content)
+        listener = self._listeners.get(progress.task)
+        if listener is not None:
+            listener(progress)
+
+    def close(self) -> None:
+        """Give up what is under way and end the processes."""
+        self._client.close(timeout=2)
+        self._cluster.close(timeout=5)
+
+
+def _result(future: Any) -> Outcome | str:
+    if future.status == "finished":
+        return future.result()  # type: ignore[no-any-return]
+    if future.status == "cancelled":
+        return "processing was stopped"
+    error = future.exception()
+    return LOST_WORKER if type(error).__name__ == "KilledWorker" else f"{type(error).__name__}: {error}"
+
+
+def _run_on_worker(task: Task, topic: str) -> Outcome:
+    from distributed import get_worker
+
+    worker = get_worker()
+    last = [0.0]
+    lock = threading.Lock()
+
+    def emit(progress: Progress) -> None:
+        with lock:
+            if time.monotonic() - last[0] < 1 / MOST_EVENTS_PER_SECOND:
+                return
+            last[0] = time.monotonic()
+        worker.log_event(topic, progress.__dict__)
+
+    return run_task(task, emit)
+
+
+def make_executor(workers: int | None = None, *, gpu: bool = False) -> Executor:
+    """Choose by the number of workers: 0 runs in this process; by default one process per core that memory feeds."""
+    if workers is None:
+        workers = default_workers()
+    return InlineExecutor(gpu=gpu) if workers == 0 else LocalCluster(workers, gpu=gpu)
+
+
+def default_workers() -> int:
+    """One worker per core, and at least 3 GB of memory for each."""
+    import os
+
+    import psutil
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, int(psutil.virtual_memory().total // 3_000_000_000)))

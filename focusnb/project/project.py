@@ -1,0 +1,413 @@
+"""A project: a folder with a library, its exposures, and everything that may be asked of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from focusnb.errors import ParameterError, ProjectError
+from focusnb.io import files
+from focusnb.modes import Mode, find_mode
+from focusnb.parameters import Spec
+from focusnb.project import facts as fact_rules
+from focusnb.project import fingerprints, levels, records, schema, storing, tables
+from focusnb.project.library import FILE_NAME as LIBRARY_NAME
+from focusnb.project.library import Library, now, remove_sqlite
+from focusnb.quantities import Acquisition
+from focusnb.steps.base import Step, StepParams, find_step, steps_in
+from focusnb.steps.task import Outcome
+from focusnb.steps.trust import is_trusted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from focusnb.project.importer import ImportReport
+
+SETTINGS_NAME = "project.json"
+TRASH = "TRASH"
+FLAGS = ("red", "green", "blue", "gold")
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What changed after a revision."""
+
+    revision: int
+    exposures: pd.DataFrame
+    deleted: tuple[int, ...]
+
+
+class Project:
+    """An open project. Use :meth:`create` or :meth:`open`, and close it or use it in a ``with`` block."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any], library: Library) -> None:
+        self.folder = folder
+        self.settings = settings
+        self.library = library
+
+    # Life
+
+    @classmethod
+    def create(cls, folder: str | os.PathLike[str], *, mode: str, library: str | None = None) -> Project:
+        """Make a new project in a folder that does not exist or is empty.
+
+        ``mode`` is one of drift, single-particle, crystal, tomography; ``library`` a database URL where several
+        hosts write. Raises ParameterError for a mode that cannot be used, ProjectError for a folder in use.
+        """
+        chosen = find_mode(mode)
+        path = Path(folder).resolve()
+        if (path / SETTINGS_NAME).exists():
+            raise ProjectError(f"{path}: is a project already; open it, or choose another folder")
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ProjectError(f"{path}: exists and is not empty; choose a new folder")
+        defaults = levels.user_defaults()
+        try:
+            for name in ("exposures", "references", "sets", "steps"):
+                (path / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ProjectError(f"{path}: cannot be made ({error.strerror}); choose a folder you may write") from error
+        settings = {"name": path.name, "id": uuid.uuid4().hex, "mode": chosen.name, "created": now(), "steps": []}
+        if library:
+            settings["library"] = library
+        opened = Library(library or path / LIBRARY_NAME, create=True)
+        files.write_json(path / SETTINGS_NAME, settings)
+        project = cls(path, settings, opened)
+        project._declare()
+        for step, values in defaults.items():
+            project.set_params(step, **values)
+        return project
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> Project:
+        """Open a project. Raises ProjectError if there is none, or if it cannot be read."""
+        path = Path(folder).resolve()
+        settings = read_settings(path)
+        project = cls(path, settings, Library(settings.get("library") or path / LIBRARY_NAME))
+        project._declare()
+        return project
+
+    def close(self) -> None:
+        """Release the library."""
+        self.library.close()
+
+    def __enter__(self) -> Project:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Project {self.name!r} ({self.mode.name}) in {self.folder}>"
+
+    @property
+    def name(self) -> str:
+        """The project's name."""
+        return str(self.settings["name"])
+
+    @property
+    def mode(self) -> Mode:
+        """The project's mode."""
+        return find_mode(str(self.settings["mode"]))
+
+    @property
+    def revision(self) -> int:
+        """The revision of the last change."""
+        return self.library.revision
+
+    # Steps
+
+    @property
+    def steps_folder(self) -> Path | None:
+        """The folder of the project's own steps if it holds any and the user trusts it."""
+        folder = self.folder / "steps"
+        return folder if folder.is_dir() and any(folder.iterdir()) and is_trusted(self.folder) else None
+
+    def steps(self) -> dict[str, type[Step]]:
+        """All steps that may run here, by name."""
+        return steps_in(self.steps_folder)
+
+    def step(self, name: str) -> type[Step]:
+        """One step; the error tells of untrusted code if that is why it is not there."""
+        try:
+            return find_step(name, self.steps_folder)
+        except ParameterError as error:
+            folder = self.folder / "steps"
+            if self.steps_folder is None and folder.is_dir() and any(folder.iterdir()):
+                raise ParameterError(
+                    f"{error}. {folder} holds steps that do not run before you trust this project: "
+                    f"focusnb step --trust {self.folder}"
+                ) from error
+            raise
+
+    def step_names(self, kind: str) -> list[str]:
+        """The steps run on exposures of a kind: those of the mode and the project's own additions."""
+        return [*self.mode.steps[kind], *self.settings.get("steps", [])]
+
+    def use_steps(self, *names: str) -> None:
+        """Choose the steps that run in addition to the mode's."""
+        for name in names:
+            self.step(name)
+        self.settings = {**self.settings, "steps": list(names)}
+        files.write_json(self.folder / SETTINGS_NAME, self.settings)
+
+    def _declare(self) -> None:
+        """Give every declared value its column."""
+        steps = self.steps()
+        self.library.declare(Acquisition.specs(), kind="fact")
+        for step in steps.values():
+            self.library.declare(step.makes(), kind="finding", step=step.name)
+
+    def specs(self) -> dict[str, Spec]:
+        """The declaration of every fact and finding of this project."""
+        return self.library.column_specs()
+
+    # Adding and reading exposures
+
+    def add(self, *paths: str | os.PathLike[str], **options: Any) -> ImportReport:
+        """Import movies and images; see :func:`focusnb.project.importer.add` for the options."""
+        from focusnb.project import importer
+
+        return importer.add(self, [Path(path) for path in paths], **options)
+
+    def table(self, *, trial: str | None = None, where: Sequence[int] | None = None) -> pd.DataFrame:
+        """All exposures as a DataFrame, one row each, typed; ``attrs`` holds units and labels.
+
+        trial : show the results of this trial in place of the adopted ones
+        where : only these exposures, by id
+        """
+        return tables.exposures(self.library, trial=trial, ids=where)
+
+    def runs(self, *, exposure: int | None = None) -> pd.DataFrame:
+        """The history: one row per attempt of a step on an exposure."""
+        return tables.runs(self.library, exposure)
+
+    def changes(self, since: int) -> Changes:
+        """What changed after a revision; costs what changed, not what there is."""
+        revision = self.revision
+        return Changes(
+            revision, tables.exposures(self.library, since=since), tables.deleted(self.library, "exposures", since)
+        )
+
+    def facts(self, exposure: int) -> pd.DataFrame:
+        """The facts of one exposure with unit and origin."""
+        return tables.facts(self.library, exposure)
+
+    def path(self, exposure: int, product: str | None = None) -> Path:
+        """The folder of an exposure, or the file of one of its products."""
+        with self.library.read() as connection:
+            row = records.row_of(connection, exposure)
+        folder = self.folder / str(row["folder"])
+        if product is None:
+            return folder
+        if row.get(product) is None:
+            raise ParameterError(f"{row['exposure']} has no {product}")
+        return folder / str(row[product])
+
+    # Facts and choices
+
+    def set_facts(self, exposures: Iterable[int], *, origin: str = "hand", **values: Any) -> None:
+        """Set facts of exposures by hand; all valid or none written. What depends on them becomes stale."""
+        checked = fact_rules.check_facts(values)
+        with self.library.write() as transaction:
+            for identity in exposures:
+                row = records.row_of(transaction.connection, identity)
+                candidates = fact_rules.add_origin(row["facts"], origin, checked)
+                resolved = {name: value for name, (value, _) in fact_rules.resolve(candidates).items()}
+                transaction.update_exposure(identity, {"facts": candidates, **resolved})
+                self._write_record(transaction, identity)
+
+    def params(self, step: str, exposure: int | None = None) -> tuple[StepParams, dict[str, str]]:
+        """The choices in force for a step, and the level each comes from."""
+        group = None
+        if exposure is not None:
+            with self.library.read() as connection:
+                group = str(records.row_of(connection, exposure)["group"])
+        stored = levels.read_levels(self.library, step)
+        return levels.resolve(self.step(step), stored, group=group, exposure=exposure)
+
+    def set_params(self, step: str, *, level: str = "project", key: str | int = "", **values: Any) -> None:
+        """Set choices of a step for the project, a group or an exposure (``key``); all valid or none written.
+
+        A value of None clears the choice on this level.
+        """
+        if level not in levels.LEVELS[1:]:
+            raise ParameterError(f"{level} is no level; there are {', '.join(levels.LEVELS[1:])}")
+        if (level == "project") != (key == ""):
+            raise ParameterError(f"level {level} needs {'no key' if level == 'project' else 'a key: a group or an id'}")
+        declared = self.step(step)
+        for name in values:
+            declared.Params.spec(name)
+        given = {name: value for name, value in values.items() if value is not None}
+        stored = levels.read_levels(self.library, step).get((level, str(key)), {})
+        known = {name: value for name, value in stored.items() if name in {s.name for s in declared.Params.specs()}}
+        merged = {name: value for name, value in {**known, **given}.items() if name in given or name not in values}
+        model = declared.Params.make(merged)
+        checked = {name: getattr(model, name) for name in merged}
+        with self.library.write() as transaction:
+            levels.write(transaction, declared, level, str(key), checked, list(values))
+
+    # What people decide
+
+    def ids(self, *, group: str | None = None, status: str | None = None, flag: str | None = None) -> list[int]:
+        """Ids of the exposures of a group, status or flag; TRASH only where asked for by name."""
+        e = schema.exposures
+        query = sa.select(e.c.id).order_by(e.c.id)
+        query = query.where(e.c.group == group) if group is not None else query.where(e.c.group != TRASH)
+        if status is not None:
+            query = query.where(e.c.status == status)
+        if flag is not None:
+            query = query.where(e.c.flag == flag)
+        with self.library.read() as connection:
+            return [int(value) for value in connection.execute(query).scalars()]
+
+    def find(self, name: str) -> int:
+        """The id of an exposure by its name, or by its id as text; ParameterError if there is none or several."""
+        e = schema.exposures
+        with self.library.read() as connection:
+            found = list(connection.execute(sa.select(e.c.id).where(e.c.exposure == name)).scalars())
+            if not found and name.isdigit():
+                found = list(connection.execute(sa.select(e.c.id).where(e.c.id == int(name))).scalars())
+        if len(found) != 1:
+            told = f"ids {', '.join(map(str, found))}; give the id" if found else "see 'focusnb table'"
+            raise ParameterError(f"{name} names {len(found) or 'no'} exposure{'s' * (len(found) > 1)} ({told})")
+        return int(found[0])
+
+    def move(self, exposures: Iterable[int], group: str) -> int:
+        """Put exposures into a group (TRASH is one); no file moves. Returns how many there were."""
+        if not group.strip():
+            raise ParameterError("a group needs a name")
+        return self._set_column(exposures, {"group": group.strip()})
+
+    def flag(self, exposures: Iterable[int], flag: str | None) -> int:
+        """Flag exposures red, green, blue or gold; None takes the flag away."""
+        if flag is not None and flag not in FLAGS:
+            raise ParameterError(f"{flag} is no flag; there are {', '.join(FLAGS)}, or None")
+        return self._set_column(exposures, {"flag": flag})
+
+    def comment(self, exposures: Iterable[int], text: str | None) -> int:
+        """Note a comment on exposures."""
+        return self._set_column(exposures, {"comment": text or None})
+
+    def _set_column(self, exposures: Iterable[int], values: Mapping[str, Any]) -> int:
+        ids = [int(identity) for identity in exposures]
+        e = schema.exposures
+        with self.library.write() as transaction:
+            changed = 0
+            for start in range(0, len(ids), 500):  # SQLite bounds the variables of one statement
+                part = e.update().where(e.c.id.in_(ids[start : start + 500]))
+                changed += transaction.execute(part.values(**values, revision=transaction.revision)).rowcount
+            if changed != len(set(ids)):
+                raise ParameterError(
+                    f"{len(set(ids)) - changed} of {len(set(ids))} exposures do not exist; none was changed"
+                )
+        return changed
+
+    def override(self, exposure: int, **values: Any) -> None:
+        """Set findings by hand; they win in the table until cleared. A rerun renews only the values beneath."""
+        storing.override(self.library, exposure, values)
+
+    def clear_override(self, exposure: int, *names: str) -> None:
+        """Take overrides back, all of them where no name is given."""
+        storing.clear_override(self.library, exposure, names)
+
+    def select(self, name: str, exposures: Iterable[int] | None = None) -> list[int]:
+        """Save a selection under a name, or load it."""
+        return storing.selection(self.library, name, exposures)
+
+    # Processing
+
+    def exposures(self, ids: Iterable[int] | None = None) -> Iterator[fingerprints.Exposure]:
+        """What planning needs to know of exposures."""
+        return storing.planning_rows(self.library, ids)
+
+    def plan(
+        self,
+        workflow: fingerprints.Ordered,
+        ids: Iterable[int] | None = None,
+        *,
+        params: Mapping[str, Mapping[str, Any]] | None = None,
+        everything: bool = False,
+        retry: bool = False,
+    ) -> dict[int, list[fingerprints.Planned]]:
+        """The steps of a workflow to run on each exposure, resolved; exposures with nothing to do are left out."""
+        stored = {step.name: levels.read_levels(self.library, step.name) for step in workflow.steps}
+        programs = fingerprints.program_versions(workflow.steps)
+        cache: dict[tuple[str, int | None], dict[str, dict[str, Any]]] = {}
+        with_own = {key for by_level in stored.values() for level, key in by_level if level == "exposure"}
+        planned = {}
+        for exposure in self.exposures(ids):
+            own = exposure.id if str(exposure.id) in with_own else None
+            key = (exposure.group, own)
+            if key not in cache:
+                cache[key] = {}
+                for step in workflow.steps:
+                    model, _ = levels.resolve(step, stored[step.name], group=exposure.group, exposure=own)
+                    merged = {**model.model_dump(), **(params or {}).get(step.name, {})}
+                    cache[key][step.name] = step.Params.make(merged).model_dump()
+            steps = fingerprints.plan(workflow, exposure, cache[key], programs, everything=everything, retry=retry)
+            if steps:
+                planned[exposure.id] = steps
+        return planned
+
+    def stale(self, workflow: fingerprints.Ordered, ids: Iterable[int] | None = None) -> dict[int, list[str]]:
+        """Names of the steps that would run today, by exposure."""
+        return {identity: [step.step for step in steps] for identity, steps in self.plan(workflow, ids).items()}
+
+    def store(self, outcome: Outcome) -> bool:
+        """Adopt the results of a task: files by rename and rows in one transaction. False if it was stored before."""
+        return storing.store(self, outcome)
+
+    def _write_record(self, transaction: Any, exposure: int) -> None:
+        storing.write_record(self, transaction, exposure)
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Read ``project.json``; ProjectError tells what is wrong with it."""
+    path = folder / SETTINGS_NAME
+    if not path.is_file():
+        raise ProjectError(
+            f"{folder}: is no focusnb project; make one with 'focusnb new {folder} --mode single-particle'"
+        )
+    try:
+        settings = json.loads(path.read_text())
+        settings["name"], settings["mode"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ProjectError(f"{path}: cannot be read ({error}); restore it from a backup") from error
+    return dict(settings)
+
+
+def rebuild(folder: str | os.PathLike[str]) -> tuple[Project, list[str]]:
+    """Make the library again from the exposures' records; returns the project and what was left out, in sentences.
+
+    The old library is kept beside it. Flags, groups and choices changed since an exposure was last processed are
+    taken from the old library where it can still be read.
+    """
+    path = Path(folder).resolve()
+    settings = read_settings(path)
+    if settings.get("library"):
+        raise ProjectError(
+            f"{path}: its library is {settings['library']}; rebuild works on libraries in the project's folder"
+        )
+    old = path / LIBRARY_NAME
+    salvaged = storing.salvage(old)
+    if old.exists():
+        remove_sqlite(old, into=path / f"library.{now()[:19].replace(':', '')}.old.sqlite")
+    library = Library(old, create=True)
+    project = Project(path, settings, library)
+    project._declare()
+    told: list[str] = []
+    with library.write() as transaction:
+        for _, record in records.find(path):
+            if isinstance(record, str):
+                told.append(record)
+            else:
+                records.restore(transaction, record, library.column_specs())
+        storing.put_back(transaction, salvaged)
+    return project, told

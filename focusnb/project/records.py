@@ -1,0 +1,96 @@
+"""``exposure.json``: all that is known of an exposure beside its files, and a library made again from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from focusnb.io import files
+from focusnb.parameters import Spec
+from focusnb.project import schema
+from focusnb.project.library import Transaction
+
+FILE_NAME = "exposure.json"
+FORMAT = 1
+
+_ROW = (
+    "id",
+    "exposure",
+    "group",
+    "status",
+    "reason",
+    "flag",
+    "comment",
+    "folder",
+    "source",
+    "content",
+    "imported_at",
+    "processed_at",
+    "facts",
+    "current",
+)
+
+
+def write(project_folder: Path, row: Mapping[str, Any], findings: Mapping[str, Any]) -> None:
+    """Write the record of an exposure from its row in the library."""
+    record = {"format": FORMAT, **{name: row.get(name) for name in _ROW}}
+    record["findings"] = {name: value for name, value in findings.items() if value is not None}
+    files.write_json(project_folder / str(row["folder"]) / FILE_NAME, record)
+
+
+def find(project_folder: Path) -> Iterator[tuple[Path, dict[str, Any] | str]]:
+    """Yield every record below a project's folder, or the reason why it cannot be read."""
+    for path in sorted((project_folder / "exposures").glob(f"*/*/{FILE_NAME}")):
+        try:
+            record = json.loads(path.read_text())
+            if not isinstance(record, dict) or "id" not in record or "folder" not in record:
+                raise ValueError("it is no record of an exposure")
+        except (OSError, ValueError) as error:
+            yield path, f"{path}: cannot be read ({error}); the exposure was left out, import it again"
+        else:
+            yield path, record
+
+
+def restore(transaction: Transaction, record: Mapping[str, Any], known: Mapping[str, Spec]) -> None:
+    """Put one record back as a row with its current runs."""
+    row = {name: record.get(name) for name in _ROW if name in schema.exposures.c}
+    row["status"] = row["status"] if row["status"] in ("done", "failed", "broken") else "new"
+    transaction.execute(schema.exposures.insert().values(**row, revision=transaction.revision))
+    facts = {name: value for name, (value, _) in _resolved(record.get("facts") or {}).items() if name in known}
+    findings = {name: value for name, value in (record.get("findings") or {}).items() if name in known}
+    if facts or findings:
+        transaction.update_exposure(int(record["id"]), {**facts, **findings})
+    for step, state in (record.get("current") or {}).items():
+        values = {name: state.get(name) for name in ("version", "fingerprint", "params", "started_at", "finished_at")}
+        transaction.execute(
+            schema.runs.insert().values(
+                id=state["run"],
+                exposure_id=record["id"],
+                step=step,
+                status=state.get("status", "done"),
+                reason=state.get("reason"),
+                error=state.get("error"),
+                attempt=state.get("attempt", 1),
+                revision=transaction.revision,
+                **values,
+            )
+        )
+
+
+def _resolved(candidates: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
+    from focusnb.project import facts
+
+    return facts.resolve({name: dict(origins) for name, origins in candidates.items()})
+
+
+def row_of(connection: sa.Connection, exposure: int) -> dict[str, Any]:
+    """All columns of an exposure's row, those of declared values included."""
+    result = connection.execute(sa.text("SELECT * FROM exposures WHERE id = :id"), {"id": exposure})
+    row = dict(result.mappings().one())
+    for name in ("facts", "current"):
+        row[name] = json.loads(row[name]) if isinstance(row[name], str) else row[name] or {}
+    return row

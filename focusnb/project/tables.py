@@ -1,0 +1,158 @@
+"""The library as DataFrames an analyst is glad to get."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from focusnb.parameters import Spec
+from focusnb.project import facts as fact_rules
+from focusnb.project import records, schema
+from focusnb.project.library import Library
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FIRST = ("exposure", "group", "status", "reason", "flag", "comment")
+_LAST = ("folder", "source", "imported_at", "processed_at")
+
+
+def exposures(
+    library: Library, *, trial: str | None = None, ids: Sequence[int] | None = None, since: int | None = None
+) -> pd.DataFrame:
+    """Exposures with facts and findings; see :meth:`Project.table`."""
+    specs = {name: spec for name, spec in library.column_specs().items() if spec.kind != "transient"}
+    names = [*_FIRST, *_ordered(library, specs), *_LAST]
+    quoted = ", ".join('"' + name + '"' for name in ["id", *names])
+    query, parameters = f"SELECT {quoted} FROM exposures", ()
+    if since is not None:
+        query, parameters = query + " WHERE revision > ?", (since,)  # type: ignore[assignment]
+    table = library.frame(query + " ORDER BY id", parameters)
+    if ids is not None:
+        table = table[table["id"].isin(list(ids))]
+    table = table.set_index("id")
+    if trial is not None:
+        table = _overlay_trial(library, table, trial)
+    _overlay_overrides(library, table)
+    table = _typed(table, specs)
+    table.attrs["units"] = {name: spec.unit for name, spec in specs.items() if spec.unit}
+    table.attrs["labels"] = {name: spec.label for name, spec in specs.items()}
+    return table
+
+
+def _ordered(library: Library, specs: dict[str, Spec]) -> list[str]:
+    """Findings first, in the order of the processing, then facts."""
+    with library.read() as connection:
+        c = schema.columns.c
+        rows = connection.execute(sa.select(c.name, c.kind)).all()
+    kinds = {row.name: row.kind for row in rows}
+    products = {name for name, spec in specs.items() if spec.file is not None}
+    return sorted(specs, key=lambda name: (kinds[name] == "fact", name in products))
+
+
+def _overlay_overrides(library: Library, table: pd.DataFrame) -> None:
+    o = schema.overrides.c
+    with library.read() as connection:
+        rows = connection.execute(
+            sa.select(o.exposure_id, o.name, o.value).where(o.cleared_at.is_(None)).order_by(o.id)
+        ).all()
+    _put(table, [(row.exposure_id, row.name, row.value) for row in rows])
+
+
+def _overlay_trial(library: Library, table: pd.DataFrame, trial: str) -> pd.DataFrame:
+    r = schema.runs.c
+    with library.read() as connection:
+        rows = connection.execute(
+            sa.select(r.exposure_id, r["values"], r.status, r.reason).where(r.trial == trial).order_by(r.started_at)
+        ).all()
+    table = table[table.index.isin([row.exposure_id for row in rows])].copy()
+    cells = []
+    for row in rows:
+        cells += [(row.exposure_id, name, value) for name, value in (row.values or {}).items()]
+        cells += [(row.exposure_id, "status", row.status), (row.exposure_id, "reason", row.reason)]
+    _put(table, cells)
+    return table
+
+
+def _put(table: pd.DataFrame, cells: Sequence[tuple[int, str, Any]]) -> None:
+    for name in {name for _, name, _ in cells if name in table.columns}:
+        column = table[name].astype(object)
+        for identity, other, value in cells:
+            if other == name and identity in column.index:
+                column.at[identity] = value
+        table[name] = column
+
+
+def _typed(table: pd.DataFrame, specs: dict[str, Spec]) -> pd.DataFrame:
+    import pandas as pd
+
+    types = {"float": "float64", "int": "Int64", "bool": "boolean", "str": "str"}
+    columns = {}
+    for name in table.columns:
+        kind = specs[name].type if name in specs else "datetime_utc" if name.endswith("_at") else "str"
+        column = table[name]
+        if kind == "datetime_utc":
+            columns[name] = pd.to_datetime(column, format="ISO8601", utc=True)
+        elif kind == "datetime":
+            columns[name] = pd.to_datetime(column, format="ISO8601")
+        elif kind == "float":
+            columns[name] = pd.to_numeric(column).astype("float64")
+        elif kind == "str" and not column.notna().any():
+            columns[name] = pd.Series([None] * len(column), index=column.index, dtype="str")
+        else:
+            columns[name] = column.astype(types[kind])
+    return pd.DataFrame(columns, index=table.index)
+
+
+def runs(library: Library, exposure: int | None = None) -> pd.DataFrame:
+    """The history of attempts, oldest first."""
+    import pandas as pd
+
+    query = (
+        "SELECT r.id AS run, e.exposure, r.exposure_id, r.set_id, r.step, r.version, r.attempt, r.status, r.reason, "
+        "r.error, r.trial, r.started_at, r.finished_at, r.seconds, r.cpu_seconds, r.host, r.process, r.fingerprint, "
+        "r.params, r.versions, r.log, r.traceback FROM runs r LEFT JOIN exposures e ON e.id = r.exposure_id"
+    )
+    order = " ORDER BY r.started_at, r.rowid" if library.path is not None else " ORDER BY r.started_at"
+    parameters: tuple[Any, ...] = ()
+    if exposure is not None:
+        query, parameters = query + " WHERE r.exposure_id = ?", (exposure,)
+    table = library.frame(query + order, parameters)
+    for name in ("started_at", "finished_at"):
+        table[name] = pd.to_datetime(table[name], format="ISO8601", utc=True)
+    for name in ("seconds", "cpu_seconds"):
+        table[name] = table[name].astype("float64")
+    table["exposure_id"] = table["exposure_id"].astype("Int64")
+    table.attrs["units"] = {"seconds": "s", "cpu_seconds": "s"}
+    return table
+
+
+def deleted(library: Library, name: str, since: int) -> tuple[int, ...]:
+    """Ids of the rows deleted from a table after a revision."""
+    t = schema.tombstones.c
+    with library.read() as connection:
+        rows = connection.execute(sa.select(t.id).where((t.table == name) & (t.revision > since))).scalars()
+        return tuple(int(value) for value in rows)
+
+
+def facts(library: Library, exposure: int) -> pd.DataFrame:
+    """The facts of one exposure: value, unit, origin and what the other origins say."""
+    import pandas as pd
+
+    with library.read() as connection:
+        candidates = records.row_of(connection, exposure)["facts"]
+    specs = library.column_specs()
+    rows = [
+        {
+            "fact": name,
+            "value": value,
+            "unit": specs[name].unit if name in specs else "",
+            "origin": origin,
+            "others": json.dumps({k: v for k, v in candidates[name].items() if k != origin}),
+        }
+        for name, (value, origin) in fact_rules.resolve(candidates).items()
+    ]
+    return pd.DataFrame(rows, columns=["fact", "value", "unit", "origin", "others"]).set_index("fact")

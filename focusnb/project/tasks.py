@@ -1,0 +1,312 @@
+"""Batches, tasks and attempts in the library, and the lease that lets one process at a time work on them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import sqlalchemy as sa
+
+from focusnb.errors import ProjectError
+from focusnb.project import schema
+from focusnb.project.library import Library, Transaction, now, who
+
+if TYPE_CHECKING:
+    from focusnb.project.project import Project
+
+HEARTBEAT = 5.0
+"""Seconds between two signs of life of the process that works on a project."""
+
+SILENCE = 30.0
+"""Seconds of silence after which a process on another host counts as dead."""
+
+MOST_ATTEMPTS = 3
+"""How often a task is started before its exposure fails because its worker keeps dying."""
+
+
+class LeaseLost(ProjectError):
+    """Another process has taken this project over; this one may not write any more."""
+
+
+@dataclass(frozen=True)
+class QueuedTask:
+    """A task as it waits."""
+
+    id: str
+    batch: int
+    exposure: int
+    steps: tuple[str, ...]
+    params: Mapping[str, Mapping[str, Any]]
+    trial: str | None
+    attempts: int
+    everything: bool
+    retry: bool
+
+
+# The lease
+
+
+def take_lease(library: Library) -> int:
+    """Become the one process that works on a project; returns the epoch its writes carry.
+
+    A holder that is dead on this host, or silent on another, is succeeded at once; otherwise ProjectError names it.
+    """
+    table = schema.lease
+    with library.write() as transaction:
+        held = transaction.execute(sa.select(table)).mappings().first()
+        if held is not None and held["process"] is not None and _alive(held):
+            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(held["since"]))
+            raise ProjectError(
+                f"{library.location}: process {held['process']} on {held['host']} works on this project since {since}; "
+                "stop it first"
+            )
+        epoch = (held["epoch"] if held is not None else 0) + 1
+        transaction.execute(table.delete())
+        transaction.execute(
+            table.insert().values(
+                id=1,
+                epoch=epoch,
+                host=socket.gethostname(),
+                process=os.getpid(),
+                process_started=psutil.Process().create_time(),
+                since=time.time(),
+                heartbeat=time.time(),
+            )
+        )
+    return int(epoch)
+
+
+def _alive(held: Mapping[str, Any]) -> bool:
+    if held["host"] != socket.gethostname():
+        return bool(time.time() - held["heartbeat"] < SILENCE)
+    try:
+        process = psutil.Process(held["process"])
+        # a number may have been given to another process since
+        return bool(
+            abs(process.create_time() - held["process_started"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        )
+    except psutil.NoSuchProcess:
+        return False
+
+
+def beat(library: Library, epoch: int) -> None:
+    """Give a sign of life; LeaseLost if somebody else has taken over."""
+    with library.write() as transaction:
+        check_lease(transaction, epoch)
+        transaction.execute(schema.lease.update().values(heartbeat=time.time()))
+
+
+def release_lease(library: Library, epoch: int) -> None:
+    """Stop being the one that works on the project."""
+    table = schema.lease
+    with library.write() as transaction:
+        transaction.execute(table.update().where(table.c.epoch == epoch).values(process=None))
+
+
+def check_lease(transaction: Transaction, epoch: int) -> None:
+    """LeaseLost unless this epoch is the present one; 0 is for callers outside a processor."""
+    if not epoch:
+        return
+    present = transaction.execute(sa.select(schema.lease.c.epoch)).scalar()
+    if present != epoch:
+        raise LeaseLost(
+            f"this process was succeeded by another one (epoch {epoch}, now {present}); it writes nothing more"
+        )
+
+
+# Batches and tasks
+
+
+def submit(
+    library: Library,
+    steps: Mapping[int, Sequence[str]],
+    *,
+    first: bool = False,
+    trial: str | None = None,
+    params: Mapping[str, Mapping[str, Any]] | None = None,
+    everything: bool = False,
+    retry: bool = False,
+) -> int:
+    """Queue the named steps for exposures, at the end or at the front; returns the batch's id.
+
+    Exposures that wait already in a batch of the same steps are not queued twice.
+    """
+    t, b = schema.tasks, schema.batches
+    with library.write() as transaction:
+        names = sorted({name for chain in steps.values() for name in chain})
+        options = {"params": {k: dict(v) for k, v in (params or {}).items()}, "everything": everything, "retry": retry}
+        batch = transaction.execute(
+            b.insert().values(
+                created_at=now(), who=who(), steps=names, params=options, trial=trial, revision=transaction.revision
+            )
+        ).inserted_primary_key[0]
+        waiting = set()
+        if trial is None:
+            active = t.c.state.in_(("queued", "running"))
+            waiting = {(row.exposure_id, tuple(row.steps)) for row in transaction.execute(sa.select(t).where(active))}
+        bound = transaction.execute(
+            sa.select(sa.func.min(t.c.position) if first else sa.func.max(t.c.position))
+        ).scalar()
+        rows = [
+            {
+                "id": uuid.uuid4().hex,
+                "batch_id": batch,
+                "exposure_id": exposure,
+                "steps": list(chain),
+                "state": "queued",
+                "position": 0.0,
+                "attempts": 0,
+                "revision": transaction.revision,
+            }
+            for exposure, chain in steps.items()
+            if (exposure, tuple(chain)) not in waiting
+        ]
+        start = (bound or 0.0) - len(rows) if first else (bound or 0.0) + 1
+        for offset, row in enumerate(rows):
+            row["position"] = start + offset
+        if rows:
+            transaction.execute(t.insert(), rows)
+        if trial is None:
+            _set_status(transaction, [row["exposure_id"] for row in rows], "queued")  # type: ignore[misc]
+    return int(batch)
+
+
+def _set_status(transaction: Transaction, exposures: Sequence[int], status: str) -> None:
+    e = schema.exposures
+    for start in range(0, len(exposures), 500):
+        part = e.c.id.in_(exposures[start : start + 500])
+        transaction.execute(e.update().where(part).values(status=status, revision=transaction.revision))
+
+
+def waiting(library: Library, limit: int) -> list[QueuedTask]:
+    """The tasks at the head of the queue."""
+    t, b = schema.tasks.c, schema.batches.c
+    query = (
+        sa.select(t.id, t.batch_id, t.exposure_id, t.steps, t.attempts, b.params, b.trial)
+        .join(schema.batches, b.id == t.batch_id)
+        .where(t.state == "queued")
+        .order_by(t.position)
+        .limit(limit)
+    )
+    with library.read() as connection:
+        rows = connection.execute(query).all()
+    return [
+        QueuedTask(
+            id=row.id,
+            batch=row.batch_id,
+            exposure=row.exposure_id,
+            steps=tuple(row.steps),
+            params=(row.params or {}).get("params", {}),
+            trial=row.trial,
+            attempts=row.attempts,
+            everything=bool((row.params or {}).get("everything")),
+            retry=bool((row.params or {}).get("retry")),
+        )
+        for row in rows
+    ]
+
+
+def counts(library: Library) -> dict[str, int]:
+    """Number of tasks by state."""
+    t = schema.tasks.c
+    with library.read() as connection:
+        return dict(connection.execute(sa.select(t.state, sa.func.count()).group_by(t.state)).all())  # type: ignore[arg-type]
+
+
+def start(library: Library, epoch: int, task: QueuedTask, runs: Iterable[Mapping[str, Any]]) -> None:
+    """Record that a task goes to a worker: its attempts exist from now on, whatever happens to it."""
+    t = schema.tasks
+    with library.write() as transaction:
+        check_lease(transaction, epoch)
+        transaction.execute(
+            t.update()
+            .where(t.c.id == task.id)
+            .values(state="running", attempts=task.attempts + 1, epoch=epoch, revision=transaction.revision)
+        )
+        common = {
+            "task_id": task.id,
+            "exposure_id": task.exposure,
+            "attempt": task.attempts + 1,
+            "status": "running",
+            "trial": task.trial,
+            "started_at": now(),
+            "host": socket.gethostname(),
+            "revision": transaction.revision,
+        }
+        transaction.execute(schema.runs.insert(), [{**common, **run} for run in runs])
+        if task.trial is None:
+            _set_status(transaction, [task.exposure], "running")
+
+
+def finish_task(transaction: Transaction, task: str, state: str, reason: str | None = None) -> None:
+    """Note how a task ended."""
+    t = schema.tasks
+    transaction.execute(
+        t.update().where(t.c.id == task).values(state=state, reason=reason, revision=transaction.revision)
+    )
+    transaction.execute(schema.progress.delete().where(schema.progress.c.task_id == task))
+
+
+def lose(project: Project, epoch: int, task: str, reason: str, *, count: bool = True) -> bool:
+    """A worker died with a task: its attempt is lost; True if the task waits again, False if it was the last try.
+
+    count : whether this attempt speaks against the exposure; not where a person stopped the work
+    """
+    from focusnb.project.storing import write_record
+
+    t, r = schema.tasks, schema.runs
+    with project.library.write() as transaction:
+        check_lease(transaction, epoch)
+        row = transaction.execute(sa.select(t).where(t.c.id == task)).mappings().one()
+        open_runs = (r.c.task_id == task) & (r.c.status == "running")
+        first = transaction.execute(sa.select(r.c.step, r.c.fingerprint, r.c.id).where(open_runs)).first()
+        transaction.execute(
+            r.update()
+            .where(open_runs)
+            .values(status="lost", reason=reason, finished_at=now(), revision=transaction.revision)
+        )
+        again = row["attempts"] < MOST_ATTEMPTS or not count
+        told = reason if again else f"{reason} (the worker died {row['attempts']} times with this exposure)"
+        finish_task(transaction, task, "queued" if again else "failed", told)
+        if not count:
+            transaction.execute(t.update().where(t.c.id == task).values(attempts=max(0, row["attempts"] - 1)))
+        exposure = (
+            transaction.execute(sa.select(schema.exposures).where(schema.exposures.c.id == row["exposure_id"]))
+            .mappings()
+            .one()
+        )
+        if again or first is None:
+            _set_status(transaction, [row["exposure_id"]], "queued")
+        else:
+            current = {**(exposure["current"] or {})}
+            current[first.step] = {
+                "run": first.id,
+                "status": "failed",
+                "fingerprint": first.fingerprint,
+                "reason": told,
+                "error": "Lost",
+            }
+            transaction.update_exposure(row["exposure_id"], {"current": current, "status": "failed", "reason": told})
+            write_record(project, transaction, row["exposure_id"])
+        folder = project.folder / exposure["folder"] / f".run-{task}"
+    shutil.rmtree(folder, ignore_errors=True)
+    return again
+
+
+def recover(project: Project, epoch: int) -> int:
+    """Take over what an interrupted process left: its tasks wait again, its files are removed. Returns how many."""
+    t = schema.tasks.c
+    with project.library.read() as connection:
+        left = list(connection.execute(sa.select(t.id).where(t.state == "running")).scalars())
+    for task in left:
+        lose(project, epoch, task, "processing was interrupted")
+    for folder in (project.folder / "exposures").glob("*/*/.run-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(left)

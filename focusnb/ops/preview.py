@@ -145,7 +145,8 @@ def _stretch(values: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray
     low, high = np.percentile(values, percentiles)
     if not high > low:
         return np.full(values.shape, 96, dtype=np.uint8)
-    return np.rint(255 * np.clip((values - low) / (high - low), 0.0, 1.0)).astype(np.uint8)
+    grey = 255 * np.clip((values - low) / (high - low), 0.0, 1.0)
+    return np.asarray(np.rint(grey).astype(np.uint8))
 
 
 def _flat_logarithm(spectrum: Array, pixel_size: float) -> np.ndarray:

@@ -12,7 +12,7 @@ from focusnb.errors import ParameterError
 from focusnb.ops.backend import Array, to_numpy
 from focusnb.ops.ctf.model import Optics, from_astigmatism_vector
 from focusnb.ops.ctf.quality import CtfCurves, correlated_noise, fit_resolution, ring_curves, wedge_contrast, zeros
-from focusnb.ops.ctf.refine import Refined, Values, base_and_contrast, refine, transfer_phase
+from focusnb.ops.ctf.refine import Refined, Values, base_and_contrast, flexibility, refine, transfer_phase
 from focusnb.ops.ctf.rings import Points, average_cells, measure_points
 from focusnb.ops.ctf.search import Candidate, scan
 
@@ -166,7 +166,7 @@ def _start(candidate: Candidate) -> Values:
 def _extend(points: Points, optics: Optics, fit: Refined) -> Refined:
     """Return the fit with background and contrast solved over other points, its optical values kept."""
     model = np.sin(transfer_phase(points, optics, fit.values)) ** 2
-    base, contrast = base_and_contrast(points, model, (10, 8))
+    base, contrast = base_and_contrast(points, model, flexibility(points, optics, fit.values))
     return fit._replace(base=base, contrast=contrast)
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from focusnb.ops.ctf.model import Optics
+from focusnb.ops.ctf.model import Optics, ctf_phase
 from focusnb.ops.ctf.rings import Points, spline_basis
 
 _SETTLED = 0.5  # Å: a step smaller than this ends the refinement
@@ -67,11 +67,22 @@ def base_and_contrast(points: Points, model: np.ndarray, terms: tuple[int, int])
     return basis @ solution[: terms[0]], np.maximum(shape @ solution[terms[0] :], 0.0)
 
 
+def flexibility(points: Points, optics: Optics, values: Values) -> tuple[int, int]:
+    """Return how many terms N and S may have: never so many that they could follow single rings.
+
+    Too few bend the rings towards low frequency, where the contrast falls steeply: a defocus 50 Å too large.
+    """
+    low, high = float(points.frequency.min()), float(points.frequency.max())
+    phase = ctf_phase(np.array([low, high]), values.defocus, optics)
+    rings = abs(float(phase[1] - phase[0])) / math.pi
+    return int(np.clip(rings * 2 / 3, 4, 12)), int(np.clip(rings / 2, 4, 10))
+
+
 def refine(
     points: Points, optics: Optics, start: Values, *, fit_phase_shift: bool = False, iterations: int = 10
 ) -> Refined:
     """Refine one candidate; its phase shift is kept unless ``fit_phase_shift``."""
-    terms = (min(8, max(4, points.rings // 8)), min(6, max(4, points.rings // 10)))
+    terms = flexibility(points, optics, start)
     slope = math.pi * optics.wavelength * points.frequency**2
     # beyond about one radian at the highest frequency a linearised step means nothing
     longest = 1.0 / float(slope.max())

@@ -85,7 +85,8 @@ def measure_points(amplitude: np.ndarray, pixel_size: float, low: float, high: f
     """Pick the pixels between two frequencies and divide them by a smooth background.
 
     The background is a spline through the logarithm of the ring averages: it follows the steep fall at low
-    frequency and stays positive, and the origin never enters it.
+    frequency and stays positive, and the origin never enters it. It is stiff: one that bends with the rings takes
+    part of them away, most of all the first, and shifts the defocus.
     """
     box = amplitude.shape[0]
     inside, frequency, cosine, sine, ring, sector = _geometry(box, pixel_size, low, high)
@@ -95,7 +96,7 @@ def measure_points(amplitude: np.ndarray, pixel_size: float, low: float, high: f
     filled = np.maximum(count, 1)
     average = np.bincount(ring, power) / filled
     ring_frequency = np.bincount(ring, frequency) / filled
-    basis = spline_basis(np.sqrt(ring_frequency), min(10, max(5, len(count) // 6)))
+    basis = spline_basis(np.sqrt(ring_frequency), 6)
     weight = np.sqrt(count)
     level = np.log(np.maximum(average, 1e-12 * average.max()))
     smooth = np.exp(basis @ np.linalg.lstsq(basis * weight[:, None], level * weight, rcond=None)[0])

@@ -67,9 +67,7 @@ class LocalCluster:
 
         self.slots = workers
         self.gpu = gpu
-        single = {
-            name: 1 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-        }
+        single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), 1)
         settings = {
             "distributed.nanny.pre-spawn-environ": single,
             # the project counts attempts itself, and keeps them

@@ -54,7 +54,7 @@ def _makers(steps: Iterable[type[Step]]) -> dict[str, str]:
         for spec in step.makes():
             if spec.name in makers:
                 raise ParameterError(
-                    f"{makers[spec.name]} and {step.name} both make {spec.name}; take one of them into the workflow, and "
+                    f"{makers[spec.name]} and {step.name} both make {spec.name}; take one of them, and "
                     "run the other as a trial"
                 )
             makers[spec.name] = step.name

@@ -1,0 +1,77 @@
+"""Average the spectrum of a micrograph."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from focusnb.ops import preview
+from focusnb.ops.spectrum import choose_sampling, power_spectrum
+from focusnb.parameters import quantity
+from focusnb.quantities import Micrograph, MicrographPixelSize
+from focusnb.steps.base import Step, StepInputs, StepParams
+from focusnb.steps.statistics import MeasuredSpectrum
+from focusnb.steps.work import Work
+
+SpectrumBox = Annotated[
+    Literal[256, 512, 1024],
+    quantity(
+        "Box",
+        unit="px",
+        group="Spectrum",
+        help="Size of the spectrum; larger samples the rings of high defocus better.",
+    ),
+]
+SpectrumOverlap = Annotated[
+    float,
+    quantity(
+        "Overlap", unit="", group="Spectrum", ge=0, le=0.9, precision=2, advanced=True, help="Of neighbouring tiles."
+    ),
+]
+FinestPixelSize = Annotated[
+    float,
+    quantity(
+        "Finest pixel size",
+        unit="Å/px",
+        group="Spectrum",
+        gt=0,
+        precision=2,
+        advanced=True,
+        help="Spectra of finer images are cut here, so that their rings are not crowded.",
+    ),
+]
+
+
+class MeasureSpectrum(Step):
+    """Average the amplitude spectra of the micrograph's tiles, for the CTF and for the eye."""
+
+    name = "measure_spectrum"
+    title = "Measure the spectrum"
+    version = "1"
+    category = "statistics"
+    gpu = "uses"
+
+    class Inputs(StepInputs):
+        """The micrograph, not dose-weighted."""
+
+        micrograph: Micrograph
+        micrograph_pixel_size: MicrographPixelSize
+
+    class Params(StepParams):
+        """How the spectrum is sampled."""
+
+        box: SpectrumBox = 512
+        overlap: SpectrumOverlap = 0.5
+        finest_pixel_size: FinestPixelSize = 1.4
+
+    Results = MeasuredSpectrum
+
+    def run(self, inputs: Inputs, params: Params, work: Work) -> MeasuredSpectrum:
+        """Transform the tiles and average."""
+        sampling = choose_sampling(inputs.micrograph_pixel_size, box=params.box, target=params.finest_pixel_size)
+        spectrum = power_spectrum(work["micrograph"], box=params.box, overlap=params.overlap, sampling=sampling)
+        pixel_size = inputs.micrograph_pixel_size * sampling.factor
+        return MeasuredSpectrum(
+            power_spectrum=work.save("power_spectrum", spectrum, pixel_size=pixel_size),
+            power_spectrum_pixel_size=pixel_size,
+            spectrum_preview=work.save("spectrum_preview", preview.spectrum_preview(spectrum, pixel_size=pixel_size)),
+        )

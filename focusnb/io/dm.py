@@ -1,8 +1,8 @@
 """Digital Micrograph files of version 3 and 4: the image data and their pixel size.
 
-A file is a tree of tags: groups hold tags, data tags hold numbers, structures or arrays. Only the branches that describe
-images are decoded, and the images themselves stay in the file until they are read. Digital Micrograph stores the top
-row first: frames are flipped vertically on reading, like TIFF, so that row 0 is the bottom of the picture.
+A file is a tree of tags: groups hold tags, data tags hold numbers, structures or arrays. Only the branches that
+describe images are decoded, and the images themselves stay in the file until they are read. Digital Micrograph stores
+the top row first: frames are flipped vertically on reading, like TIFF, so that row 0 is the bottom of the picture.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class DmFrames:
         kind = image.get("DataType")
         if kind not in _IMAGES:
             raise FormatError(
-                f"{source.path}: DM data type {kind} holds {_NOT_IMAGES.get(kind or 0, 'an unknown type')}, not an image; "
-                "export it as 32-bit real"
+                f"{source.path}: DM data type {kind} holds {_NOT_IMAGES.get(kind or 0, 'an unknown type')}, "
+                "not an image; export it as 32-bit real"
             )
         sizes = [size for size in _children(image.get("Dimensions")) if isinstance(size, int)]
         if not 2 <= len(sizes) <= 3 or min(sizes) < 1 or max(sizes) > 1 << 17:
@@ -66,7 +66,8 @@ class DmFrames:
         data = image["Data"]
         if data.size != count * self._frame_bytes:
             raise FormatError(
-                f"{source.path}: DM image of {sizes} {self._stored.name} needs {count * self._frame_bytes} bytes, its data are {data.size}"
+                f"{source.path}: DM image of {sizes} {self._stored.name} needs {count * self._frame_bytes} bytes, "
+                f"its data are {data.size}"
             )
         if data.offset + data.size > source.size:
             raise FormatError(
@@ -115,8 +116,8 @@ class _Reader:
         block = self._source.read(self._place, count)
         if len(block) < count:
             raise FormatError(
-                f"{self._source.path}: DM tags go on at byte {self._place + count}, file ends at byte {self._source.size}; "
-                "was it copied while being written?"
+                f"{self._source.path}: DM tags go on at byte {self._place + count}, file ends at byte "
+                f"{self._source.size}; was it copied while being written?"
             )
         self._place += count
         return block

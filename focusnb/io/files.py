@@ -51,7 +51,7 @@ def atomic_path(target: str | os.PathLike[str], *, size: int | None = None) -> I
 
 
 def temporary_path(target: Path) -> Path:
-    """Name a temporary file in the target's folder: hidden, with the process in its name so that left-overs can be told."""
+    """Name a temporary file beside the target: hidden, with the process in its name so that left-overs can be told."""
     name = os.fsdecode(os.fsencode(target.name)[:_LONGEST_NAME])
     return target.with_name(f".{name}.part-{os.getpid()}-{secrets.token_hex(4)}")
 
@@ -108,7 +108,8 @@ def copy_verified(source: str | os.PathLike[str], target: str | os.PathLike[str]
                 )
             if part.stat().st_size != copied or hash_file(part) != digest.hexdigest():
                 raise FocusError(
-                    f"{target}: the copy of {copied} bytes differs from {source} when read back; check the disk and copy again"
+                    f"{target}: the copy of {copied} bytes differs from {source} when read back; "
+                    "check the disk and copy again"
                 )
             os.utime(part, ns=(before.st_atime_ns, before.st_mtime_ns))
     return digest.hexdigest()

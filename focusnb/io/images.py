@@ -24,7 +24,7 @@ _PIXEL_SIZE = "pixel_size (angstrom)"
 
 @dataclass(frozen=True)
 class Image:
-    """An image (y, x) float32, row 0 at the bottom of the picture, and its pixel size in Å/px where the file says it."""
+    """An image (y, x) float32, row 0 at the bottom of the picture, and its pixel size in Å/px where it is known."""
 
     data: npt.NDArray[np.float32]
     pixel_size: float | None

@@ -57,7 +57,7 @@ class Movie:
         index : from 0
         out : (y, x), filled and returned where given; values are converted to its type
 
-        Returns (y, x) of the file's type with row 0 at the bottom of the picture. Any number of threads may read at once.
+        Returns (y, x) of the file's type with row 0 at the bottom of the picture. Several threads may read at once.
         """
         if not 0 <= index < self.shape[0]:
             raise IndexError(f"{self.path} has {self.shape[0]} frames, there is no frame {index} (counted from 0)")

@@ -140,7 +140,7 @@ def is_mrc(source: ByteSource) -> bool:
     if mode not in _MODES or extended < 0:
         return False
     pixels = rows * ((columns + 1) // 2) if mode == PACKED else rows * columns * np.dtype(_MODES[mode]).itemsize
-    return source.size - HEADER_SIZE - extended == pixels * sections
+    return bool(source.size - HEADER_SIZE - extended == pixels * sections)
 
 
 def read_header(source: ByteSource) -> Header:
@@ -169,8 +169,8 @@ def read_header(source: ByteSource) -> Header:
     extended = struct.unpack_from(order + "i", head, 92)[0]
     if not 0 <= extended <= source.size - HEADER_SIZE:
         raise FormatError(
-            f"{path}: MRC header says {extended} bytes of extended header, file holds {source.size - HEADER_SIZE} after the "
-            "header; was it copied while being written?"
+            f"{path}: MRC header says {extended} bytes of extended header, file holds {source.size - HEADER_SIZE} after "
+            "the header; was it copied while being written?"
         )
     labels = _labels(head, order)
     return Header(
@@ -309,7 +309,7 @@ def _pixel_size(head: bytes, order: str, labels: tuple[str, ...]) -> float | Non
         return None
     if steps[0] == steps[1] == 1.0 and not any(line.startswith(_LABEL) for line in labels):
         return None
-    return round(steps[0], 7)
+    return float(round(steps[0], 7))
 
 
 def _labels(head: bytes, order: str) -> tuple[str, ...]:
@@ -319,7 +319,7 @@ def _labels(head: bytes, order: str) -> tuple[str, ...]:
 
 
 def _fei_facts(extended: bytes, order: str) -> Facts:
-    """Facts from the first record of an FEI1 or FEI2 extended header, in our units; 0 means that it was not recorded."""
+    """Facts from the first record of an FEI1 or FEI2 extended header, in our units; 0 means: not recorded."""
     facts: Facts = {}
     for name, (offset, code, factor) in _FEI_FACTS.items():
         if offset + 8 <= len(extended):
@@ -332,7 +332,8 @@ def _fei_facts(extended: bytes, order: str) -> Facts:
 def _check_size(source: ByteSource, header: Header) -> None:
     sections, rows, columns = header.shape
     held = (source.size - header.offset) // header.frame_bytes
-    said = f"{source.path}: header says {sections} frame{'s' * (sections > 1)} of {columns}×{rows} (MRC mode {header.mode})"
+    plural = "s" * (sections > 1)
+    said = f"{source.path}: header says {sections} frame{plural} of {columns}×{rows} (MRC mode {header.mode})"
     if held < sections:
         needed = header.offset + sections * header.frame_bytes
         raise FormatError(
@@ -340,5 +341,6 @@ def _check_size(source: ByteSource, header: Header) -> None:
         )
     if held > sections:
         raise FormatError(
-            f"{said}, file holds {held} ({source.size} bytes); the camera's program did not finish the header, write it again"
+            f"{said}, file holds {held} ({source.size} bytes); the camera's program did not finish the header, "
+            "write it again"
         )

@@ -97,8 +97,8 @@ class TiffFrames:
                 block = _decode(self._source.read(offset, count), page, held)
             except (RuntimeError, ValueError) as error:
                 raise FormatError(
-                    f"{self._source.path}: frame {index + 1} of {len(self.pages)} cannot be decoded in the {count} bytes at "
-                    f"{offset} ({error}); {_CURE}"
+                    f"{self._source.path}: frame {index + 1} of {len(self.pages)} cannot be decoded in the {count} "
+                    f"bytes at {offset} ({error}); {_CURE}"
                 ) from error
             part = target[top : top + rows, left : left + columns]
             part[...] = block[: part.shape[0], : part.shape[1]]
@@ -151,7 +151,7 @@ def write_tiff(
     with atomic_path(path) as part:
         count = 0
         with tifffile.TiffWriter(part, bigtiff=False) as file:
-            for count, frame in enumerate(frames, start=1):  # noqa: B007
+            for count, frame in enumerate(frames, start=1):
                 text = description if count == 1 and description else None
                 file.write(np.ascontiguousarray(np.asarray(frame)[::-1]), description=text, contiguous=False, **options)
         if not count:
@@ -197,7 +197,8 @@ class _Directories:
         size = struct.calcsize(self.order + code) * amount
         if size > self.source.size:
             raise FormatError(
-                f"{self.source.path}: directory {number + 1} says an entry of {size} bytes, file holds {self.source.size}; {_CURE}"
+                f"{self.source.path}: directory {number + 1} says an entry of {size} bytes, "
+                f"file holds {self.source.size}; {_CURE}"
             )
         if size > len(value):
             value = self._bytes(int(struct.unpack(self.order + self.pointer, value)[0]), size, number)
@@ -214,8 +215,8 @@ class _Directories:
         block = self.source.read(offset, count)
         if len(block) < count:
             raise FormatError(
-                f"{self.source.path}: directory {number + 1} lies at byte {offset}, file ends at byte {self.source.size} after "
-                f"{number} frame{'s' * (number != 1)}; {_CURE}"
+                f"{self.source.path}: directory {number + 1} lies at byte {offset}, file ends at byte {self.source.size} "
+                f"after {number} frame{'s' * (number != 1)}; {_CURE}"
             )
         return block
 
@@ -259,7 +260,8 @@ def _page(source: ByteSource, tags: dict[int, tuple[Any, ...]], order: str, numb
         or (bits == 4 and predictor > 1)
     ):
         raise FormatError(
-            f"{where} has fill order {one(266, 1)} and predictor {predictor}, which are not read; write it again plainly"
+            f"{where} has fill order {one(266, 1)} and predictor {predictor}, which are not read; write it "
+            "again plainly"
         )
     tiled = 322 in tags
     chunk = (one(323), one(322)) if tiled else (min(one(278, height), height), width)
@@ -272,7 +274,8 @@ def _page(source: ByteSource, tags: dict[int, tuple[Any, ...]], order: str, numb
         counts = ((width * bits + 7) // 8 * height,)
     if len(offsets) != needed or len(counts) != needed:
         raise FormatError(
-            f"{where} lists {len(offsets)} strips or tiles with {len(counts)} sizes, {needed} are needed; the file is damaged"
+            f"{where} lists {len(offsets)} strips or tiles with {len(counts)} sizes, {needed} are needed; "
+            "the file is damaged"
         )
     return Page((height, width), np.dtype(order + stored), bits, compression, predictor, chunk, offsets, counts, tags)
 
@@ -309,8 +312,8 @@ def _check_complete(source: ByteSource, pages: list[Page]) -> None:
         end = max(offset + count for offset, count in zip(page.offsets, page.counts, strict=True))
         if end > source.size:
             raise FormatError(
-                f"{source.path}: directory says {len(pages)} frame{'s' * (len(pages) > 1)} of {_described(page)}, frame {index + 1} "
-                f"ends at byte {end}, file ends at byte {source.size}; {_CURE}"
+                f"{source.path}: directory says {len(pages)} frame{'s' * (len(pages) > 1)} of {_described(page)}, "
+                f"frame {index + 1} ends at byte {end}, file ends at byte {source.size}; {_CURE}"
             )
 
 

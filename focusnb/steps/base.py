@@ -18,12 +18,19 @@ make; this alone orders a workflow.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import importlib.util
 import inspect
 import math
 import pkgutil
+import re
+import sys
+import threading
+import typing
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -37,6 +44,9 @@ from focusnb.quantities import Acquisition
 
 if TYPE_CHECKING:
     from focusnb.steps.work import Work
+
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+"""What steps and declared values may be called."""
 
 FACTS = frozenset(spec.name for spec in Acquisition.specs())
 
@@ -146,18 +156,23 @@ class Step(ABC):
 
 
 def _check(cls: type[Step]) -> None:
+    if not NAME.fullmatch(cls.name):
+        raise ParameterError(f"step {cls.name}: a name is small letters, digits and underscores, a letter first")
     if cls.category not in CATEGORIES:
         raise ParameterError(f"step {cls.name}: category {cls.category!r} is not one of {', '.join(CATEGORIES)}")
     for made in cls.Results.specs():
         if made.name in FACTS:
             raise ParameterError(f"step {cls.name} makes {made.name}, which is a fact; name the finding differently")
-    clash = {s.name for s in cls.Params.specs()} & (FACTS | {s.name for s in cls.Results.specs()})
+    others = {spec.name for spec in [*cls.Inputs.specs(), *cls.Results.specs()]}
+    clash = {spec.name for spec in cls.Params.specs()} & (FACTS | others)
     if clash:
         raise ParameterError(f"step {cls.name}: {', '.join(sorted(clash))} is a choice and a fact or finding at once")
 
 
 _built_in: dict[str, type[Step]] = {}
 _collecting: list[dict[str, type[Step]]] = []
+_loading = threading.RLock()
+"""Held while files are loaded: two threads of a worker must not collect each other's steps."""
 
 
 @dataclass
@@ -167,26 +182,28 @@ class _Loaded:
 
 
 _from_folder: dict[str, _Loaded] = {}
+_imported: set[str] = set()
 
 
 def built_in_steps() -> dict[str, type[Step]]:
     """All steps of focusnb itself, by name; their files are imported on the first call."""
-    import focusnb.steps as package
-
-    for category in CATEGORIES:
-        folder = Path(package.__path__[0]) / category
-        if not folder.is_dir():
-            continue
-        importlib.import_module(f"focusnb.steps.{category}")
-        for module in pkgutil.iter_modules([str(folder)]):
-            importlib.import_module(f"focusnb.steps.{category}.{module.name}")
-    return dict(_built_in)
+    with _loading:
+        for category in CATEGORIES:
+            folder = Path(__file__).parent / category
+            if category in _imported or not (folder / "__init__.py").is_file():
+                continue
+            importlib.import_module(f"focusnb.steps.{category}")
+            for module in pkgutil.iter_modules([str(folder)]):
+                importlib.import_module(f"focusnb.steps.{category}.{module.name}")
+            _imported.add(category)
+        return dict(_built_in)
 
 
 def steps_in(folder: Path | str | None) -> dict[str, type[Step]]:
     """All steps: the built-in ones and those of a trusted folder of the user's (Python files and scripts).
 
-    Files are loaded again when they changed. Raises ParameterError for a file that cannot be loaded, naming it.
+    Files are loaded again when they changed. Raises ParameterError for a file that cannot be loaded, naming it, and
+    for two files that define the same step.
     """
     steps = built_in_steps()
     if folder is None:
@@ -194,50 +211,80 @@ def steps_in(folder: Path | str | None) -> dict[str, type[Step]]:
     folder = Path(folder)
     files = sorted(path for path in folder.glob("*") if path.suffix in (".py", ".sh") and not path.name.startswith("."))
     stamp = tuple((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in files)
-    loaded = _from_folder.setdefault(str(folder), _Loaded())
-    if loaded.stamp != stamp:
-        loaded.steps = {}
-        for path in files:
-            loaded.steps.update(_load(path))
-        loaded.stamp = stamp
-    return {**steps, **loaded.steps}
+    with _loading:
+        loaded = _from_folder.setdefault(str(folder), _Loaded())
+        if loaded.stamp != stamp:
+            loaded.steps = _load_all(files)
+            loaded.stamp = stamp
+        return {**steps, **loaded.steps}
+
+
+def known_values() -> dict[str, Any]:
+    """The declared type of every fact and of everything the built-in steps make, by name, without ``| None``."""
+    models: list[type[Declared]] = [*(step.Results for step in built_in_steps().values()), Acquisition]
+    known: dict[str, Any] = {}
+    for model in models:
+        hints = typing.get_type_hints(model, include_extras=True)
+        known.update({name: _without_none(hints[name]) for name in model.model_fields})
+    return known
+
+
+def _without_none(hint: Any) -> Any:
+    arguments = typing.get_args(hint)
+    return next(arg for arg in arguments if arg is not type(None)) if type(None) in arguments else hint
+
+
+@contextmanager
+def collecting() -> Iterator[dict[str, type[Step]]]:
+    """Gather the steps defined within, instead of adding them to the built-in ones."""
+    found: dict[str, type[Step]] = {}
+    with _loading:
+        _collecting.append(found)
+        try:
+            yield found
+        finally:
+            _collecting.pop()
+
+
+def _load_all(files: list[Path]) -> dict[str, type[Step]]:
+    steps: dict[str, type[Step]] = {}
+    source: dict[str, Path] = {}
+    for path in files:
+        for name, step in _load(path).items():
+            if name in steps:
+                raise ParameterError(f"step {name} is defined in {source[name]} and in {path}; rename one of them")
+            steps[name], source[name] = step, path
+    return steps
 
 
 def _load(path: Path) -> dict[str, type[Step]]:
     from focusnb.steps import scripts
 
-    found: dict[str, type[Step]] = {}
-    _collecting.append(found)
     try:
         if scripts.has_header(path):
-            scripts.step_from_script(path)
-        elif path.suffix == ".py":
-            _load_module(path)
-    except ParameterError:
-        raise
-    except Exception as error:
+            step = scripts.step_from_script(path)
+            return {step.name: step}
+        return _load_module(path) if path.suffix == ".py" else {}
+    except ParameterError as error:
+        raise error if str(path) in str(error) else ParameterError(f"{path}: {error}") from error
+    except (Exception, SystemExit) as error:
         raise ParameterError(f"{path}: cannot be loaded as a step: {type(error).__name__}: {error}") from error
-    finally:
-        _collecting.pop()
-    return found
 
 
-def _load_module(path: Path) -> None:
-    import hashlib
-    import importlib.util
-    import sys
-
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+def _load_module(path: Path) -> dict[str, type[Step]]:
+    text = path.read_bytes()
+    digest = hashlib.sha256(text).hexdigest()
     name = f"focusnb_user_steps.{path.stem}_{digest[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # declarations are resolved through their module
-    before = set(_collecting[-1])
-    spec.loader.exec_module(module)
-    for step in set(_collecting[-1]) - before:
-        _collecting[-1][step].origin = digest
+    with collecting() as found:
+        # compiled from the text that was hashed: byte code left beside it by somebody else is never run
+        exec(compile(text, path, "exec", dont_inherit=True), module.__dict__)
+    for step in found.values():
+        step.origin = digest
+    return found
 
 
 def find_step(name: str, folder: Path | str | None = None) -> type[Step]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import shutil
 import socket
 import time
 import traceback as traceback_module
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -26,8 +27,11 @@ from focusnb.steps.work import Work
 Status = Literal["done", "failed", "broken", "skipped"]
 Emit = Callable[["Progress"], None]
 
-LONGEST_LOG = 20_000
-"""Characters of log and traceback an outcome carries; the whole log is a file."""
+LONGEST_TEXT = 40_000
+"""Characters of logs and tracebacks an outcome carries in all; the whole log is a file."""
+
+LONGEST_VALUE = 2_000
+"""Characters of a value or a reason."""
 
 
 @dataclass(frozen=True)
@@ -118,29 +122,35 @@ class Progress:
 def run_task(task: Task, emit: Emit | None = None) -> Outcome:
     """Run the chain of one task; failures are part of the outcome, never raised."""
     started = time.time()
-    chain = _Chain(task, emit)
     try:
         task.run_folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = describe_os_error(error, task.run_folder)
-        steps = tuple(
-            StepOutcome(
-                call.step,
-                call.run,
-                "failed",
-                fingerprint=call.fingerprint,
-                params=call.params,
-                reason=reason,
-                error="ResourceError",
-                started=started,
-                attempt=call.attempt,
-            )
-            for call in task.calls[:1]
-        )
-        return _outcome(task, steps, started)
+        chain = _Chain(task, emit)
+    except Exception as exception:
+        return _outcome(task, tuple(_not_begun(task, exception, started)), started)
     steps = tuple(chain.run(call) for call in task.calls)
     chain.write_log(steps)
     return _outcome(task, steps, started)
+
+
+def _not_begun(task: Task, exception: Exception, started: float) -> Iterator[StepOutcome]:
+    """What to tell of a chain whose folder cannot be made or whose steps cannot be loaded."""
+    if isinstance(exception, OSError):
+        exception = ResourceError(describe_os_error(exception, task.run_folder))
+    status, reason, error, trace = classify(exception, task.name)
+    for call in task.calls:
+        yield StepOutcome(
+            call.step,
+            call.run,
+            status,
+            fingerprint=call.fingerprint,
+            params=call.params,
+            reason=reason[:LONGEST_VALUE],
+            error=error,
+            traceback=trace[-LONGEST_TEXT // len(task.calls) :],
+            started=started,
+            attempt=call.attempt,
+        )
+        status, reason, error, trace = "skipped", f"{call.step} could not begin", "", ""
 
 
 def _outcome(task: Task, steps: tuple[StepOutcome, ...], started: float) -> Outcome:
@@ -165,7 +175,9 @@ class _Chain:
         self.task = task
         self.emit = emit
         self.values: dict[str, Any] = dict(task.known)
-        self.unmade: dict[str, str] = {}
+        self.unmade: dict[str, str] = {}  # by steps that failed, or that wait for one that did
+        self.absent: dict[str, str] = {}  # by steps that are done and found none
+        self.logs: dict[str, str] = {}
         specs = {spec.name: spec for spec in task.specs}
         for call in task.calls:
             step = find_step(call.step, task.steps_folder)
@@ -185,29 +197,40 @@ class _Chain:
         missing = [spec.name for spec in step.Inputs.specs() if spec.name in self.unmade and spec.required]
         if missing:
             reason = f"needs {missing[0]}, which {self.unmade[missing[0]]} did not make"
-            self.unmade.update(dict.fromkeys(made, call.step))
-            return StepOutcome(call.step, call.run, "skipped", fingerprint=call.fingerprint, reason=reason)
+            self._without(made, call.step, self.unmade)
+            return StepOutcome(
+                call.step,
+                call.run,
+                "skipped",
+                version=step.version,
+                fingerprint=call.fingerprint,
+                params=call.params,
+                reason=reason,
+                started=time.time(),
+                attempt=call.attempt,
+            )
         work = self.work
-        work.log, work.products, work.versions = [], {}, {}
-        work._emit = self._emitter(call)
-        wall, cpu = time.time(), time.process_time()
+        work.begin(self._emitter(call))
+        wall, cpu = time.time(), _cpu_seconds()
         status: Status = "done"
         values: dict[str, Any] = {}
         reason = error = trace = ""
         try:
             results = self._run(step, call)
             values = results.model_dump()
-        except Exception as exception:
+        except (Exception, SystemExit) as exception:
             status, reason, error, trace = classify(exception, self.task.name)
             work.log.append(reason)
             work.forget(made)
-            for name in made:
-                self.values.pop(name, None)
-            self.unmade.update(dict.fromkeys(made, call.step))
+            self._without(made, call.step, self.unmade)
         else:
-            self.values.update(values)
             for name in made:
                 self.unmade.pop(name, None)
+                self.absent.pop(name, None)
+            self.values.update(values)
+            self._without((name for name, value in values.items() if value is None), call.step, self.absent)
+        self.logs[call.run] = "\n".join(filter(None, [*work.log, trace]))
+        longest = LONGEST_TEXT // len(self.task.calls) // 2
         return StepOutcome(
             step=call.step,
             run=call.run,
@@ -217,16 +240,22 @@ class _Chain:
             params=call.params,
             values={name: value for name, value in values.items() if value is not None},
             products=dict(work.products),
-            reason=reason,
+            reason=reason[:LONGEST_VALUE],
             error=error,
-            traceback=trace[-LONGEST_LOG:],
-            log="\n".join(work.log)[-LONGEST_LOG:],
+            traceback=trace[-longest:],
+            log="\n".join(work.log)[-longest:],
             versions=dict(work.versions),
             started=wall,
             seconds=time.time() - wall,
-            cpu_seconds=time.process_time() - cpu,
+            cpu_seconds=_cpu_seconds() - cpu,
             attempt=call.attempt,
         )
+
+    def _without(self, names: Iterable[str], step: str, why: dict[str, str]) -> None:
+        """What an earlier run left under these names is out of date from here on."""
+        for name in names:
+            self.values.pop(name, None)
+            why[name] = step
 
     def _run(self, step: type[Step], call: StepCall) -> StepResults:
         inputs = step.Inputs.make(self._inputs(step))
@@ -238,8 +267,14 @@ class _Chain:
         if not isinstance(results, step.Results):
             raise TypeError(f"{step.name}.run returned {type(results).__name__}, not its Results")
         for spec in step.makes():
-            if spec.file is not None and getattr(results, spec.name) and spec.name not in self.work.products:
+            value = getattr(results, spec.name)
+            if spec.file is not None and value and spec.name not in self.work.products:
                 raise FileNotFoundError(f"{step.name} names {spec.name} but did not write {self.work.path(spec.name)}")
+            if isinstance(value, str) and len(value) > LONGEST_VALUE:
+                raise ValueError(
+                    f"{step.name}: {spec.name} has {len(value)} characters; a value may have {LONGEST_VALUE}, "
+                    "longer text belongs into the log"
+                )
         return results
 
     def _inputs(self, step: type[Step]) -> dict[str, Any]:
@@ -250,13 +285,14 @@ class _Chain:
             elif spec.kind == "transient":
                 value = spec.name if spec.name in self.work else None
             elif spec.file is not None:
-                value = spec.file if spec.name not in self.unmade and spec.name in self.work else None
+                gone = spec.name in self.unmade or spec.name in self.absent
+                value = spec.file if not gone and spec.name in self.work else None
             else:
                 value = self.values.get(spec.name)
             if value is not None:
                 found[spec.name] = value
             elif spec.required:
-                raise StepError(_missing(self.task.name, step, spec))
+                raise StepError(_missing(self.task.name, step, spec, self.absent.get(spec.name)))
         return found
 
     def _fact(self, name: str) -> Any:
@@ -283,21 +319,35 @@ class _Chain:
         lines = []
         for step in steps:
             lines.append(f"== {step.step} {step.version}: {step.status} ({step.seconds:.2f} s)")
-            lines.extend(filter(None, (step.log, step.reason if step.status == "skipped" else "", step.traceback)))
+            lines.extend(filter(None, (self.logs.get(step.run), step.reason if step.status == "skipped" else "")))
         try:
-            (self.task.run_folder / "log.txt").write_text("\n".join(lines) + "\n")
+            (self.task.run_folder / "log.txt").write_text("\n".join(lines) + "\n", "utf-8", "backslashreplace")
         except OSError as error:
             # the outcome carries the end of the log as well: a full disk must not lose the results
             self.work.log.append(describe_os_error(error, self.task.run_folder))
 
 
-def _missing(exposure: str, step: type[Step], spec: Spec) -> str:
+def _missing(exposure: str, step: type[Step], spec: Spec, maker: str | None) -> str:
+    label = _within(spec.label)
     if spec.name in FACTS:
         return (
-            f"{exposure}: {spec.label.lower()} is not known, and {step.title.lower()} needs it; "
+            f"{exposure}: {label} is not known, and {_within(step.title)} needs it; "
             f"import it again with --set {spec.name}=VALUE"
         )
-    return f"{exposure}: {spec.label.lower()} ({spec.name}) is not there; run the step that makes it first"
+    if maker is not None:
+        return f"{exposure}: {label} ({spec.name}) is missing: {maker} found none for this exposure"
+    return f"{exposure}: {label} ({spec.name}) is not there; run the step that makes it first"
+
+
+def _within(label: str) -> str:
+    """A label in the middle of a sentence: "pixel size", but "CTF score"."""
+    return label if label[1:2].isupper() else label[:1].lower() + label[1:]
+
+
+def _cpu_seconds() -> float:
+    """CPU time of this process and of the programs it has run."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def _gpu() -> Any:
@@ -327,6 +377,9 @@ def as_resource_error(exception: BaseException, where: str | Path) -> ResourceEr
         )
     if isinstance(exception, OSError) and exception.errno in _DISK:
         return ResourceError(describe_os_error(exception, where))
+    cause = exception.__cause__
+    if type(exception) is FocusError and isinstance(cause, OSError) and cause.errno in _DISK:
+        return ResourceError(str(exception))
     return None
 
 
@@ -343,6 +396,8 @@ def describe_os_error(error: OSError, where: str | Path) -> str:
         except (OSError, StopIteration):
             numbers = ""
         return f"{path}: the disk is full{numbers}; make room and run again"
+    if error.errno in (errno.EACCES, errno.EPERM) and path.exists() and not os.access(path, os.R_OK):
+        return f"{path}: cannot be read ({os.strerror(error.errno)}); give this user the right to read and run again"
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return f"{path}: cannot be written ({os.strerror(error.errno)}); give this user write access and run again"
     return f"{path}: {error.strerror or error}; check the disk and run again"

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from focusnb.errors import StepError
 from focusnb.parameters import Spec
@@ -46,6 +46,11 @@ class Work:
         self._memory: dict[str, Any] = {}
         self._emit = emit
 
+    def begin(self, emit: Callable[[str, float | None], None] | None = None) -> None:
+        """Start the next step of the chain: log, products and versions are its own, what was made stays."""
+        self.log, self.products, self.versions = [], {}, {}
+        self._emit = emit
+
     def path(self, name: str) -> Path:
         """Where the result of this name is written."""
         spec = self._spec(name)
@@ -53,22 +58,33 @@ class Work:
             raise KeyError(f"{name} ({spec.label}) is a {spec.kind} and has no file")
         return self.folder / spec.file
 
+    def file(self, name: str) -> Path:
+        """Where the file of an image, picture, table or curve lies that was made in this task or before it."""
+        source = self._source(name)
+        if source is None:
+            raise StepError(f"{self.exposure}: {name} was not made; run the step that makes it first")
+        return source
+
     def __contains__(self, name: str) -> bool:
         return name in self._memory or self._source(name) is not None
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._memory:
-            source = self._source(name)
-            if source is None:
-                raise StepError(f"{self.exposure}: {name} was not made; run the step that makes it first")
-            self._memory[name] = _read(self._spec(name), source)
+            self._memory[name] = _read(self._spec(name), self.file(name))
         return self._memory[name]
 
     def __setitem__(self, name: str, value: Any) -> None:
         self._spec(name)
         self._memory[name] = value
 
-    def save(self, name: str, value: Any, *, pixel_size: float | None = None, dtype: str = "float32") -> str:
+    def save(
+        self,
+        name: str,
+        value: Any,
+        *,
+        pixel_size: float | None = None,
+        dtype: Literal["float32", "float16"] = "float32",
+    ) -> str:
         """Keep a result in memory and as its file; returns the file's name, which is the result's value.
 
         An image needs its pixel size in Å/px. Values are written as they are kept, so that a later step finds the
@@ -83,8 +99,7 @@ class Work:
             if pixel_size is None:
                 raise TypeError(f"{name}: an image is saved with its pixel_size")
             images.write_mrc(path, to_numpy(value), pixel_size=pixel_size, dtype=dtype)
-            if dtype != "float32":
-                value = value.astype(dtype).astype("float32")
+            value = value.astype(dtype, copy=False).astype("float32", copy=False)
         elif spec.kind == "picture":
             images.write_png(path, to_numpy(value))
         elif spec.kind == "curve":
@@ -114,18 +129,23 @@ class Work:
         command: list[str | os.PathLike[str]],
         *,
         stdin: str | None = None,
-        environment: Mapping[str, str] | None = None,
+        environment: Mapping[str, str | None] | None = None,
         timeout: float | None = None,
         folder: Path | None = None,
         check: bool = True,
     ) -> str:
-        """Run an external program in the work folder; returns its output. It dies with the worker."""
+        """Run an external program in the work folder; returns its output, which is in the log too.
+
+        It dies with the worker. StepError names the program, its exit status and its last lines.
+        """
         from focusnb.steps import programs
 
         result = programs.run(
-            command, folder=folder or self.folder, stdin=stdin, environment=environment, timeout=timeout, check=check
+            command, folder=folder or self.folder, stdin=stdin, environment=environment, timeout=timeout, check=False
         )
-        self.log.extend(result.output.splitlines())
+        self.log.extend(programs.without_overwritten(result.output).splitlines())
+        if check:
+            result.check()
         return result.output
 
     def forget(self, names: set[str]) -> None:

@@ -70,7 +70,8 @@ class Motion:
         offset = -0.5 / size  # pixels 0 ... n-1 lie a little left of the middle
         variance = (1.0 - 1.0 / size**2) / 12.0
         basis = np.array([*offset, *(variance + offset**2), offset[0] * offset[1]])
-        return self.shift + self.local_time[:, None] * (self.local_field @ basis)
+        mean: FloatArray = self.shift + self.local_time[:, None] * (self.local_field @ basis)
+        return mean
 
 
 def simulate_motion(
@@ -143,14 +144,16 @@ def interpolation_table() -> NDArray[np.float32]:
     distance = np.arange(TAPS)[None, :] - (TAPS // 2 - 1) - fraction
     window = np.i0(6.0 * np.sqrt(np.maximum(0.0, 1.0 - (distance / (TAPS / 2)) ** 2))) / np.i0(6.0)
     weights = np.sinc(distance) * window
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    weights /= weights.sum(axis=1, keepdims=True)
+    table: NDArray[np.float32] = weights.astype(np.float32)
+    return table
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)  # type: ignore[untyped-decorator]
-def _weigh(row: FloatArray, weights: FloatArray) -> float:
+def _weigh(row: FloatArray, weights: FloatArray) -> np.float32:
     total = np.float32(0.0)
     for i in range(TAPS):
-        total += row[i] * weights[i]
+        total = np.float32(total + row[i] * weights[i])
     return total
 
 

@@ -251,9 +251,9 @@ def _form_image(specimen: Specimen, spec: MovieSpec, shape: tuple[int, int]) -> 
         contrast = scipy.fft.irfft2(phase * contrast_transfer(ky, kx, spec.optics), s=shape)
     else:
         contrast = _slab_contrast(phase, spec, shape)
-    image = np.maximum(np.float32(1.0) + contrast, np.float32(0.0)) * np.float32(1.0) * specimen.transmission
-    spectrum = scipy.fft.rfft2(image.astype(np.float32))
-    return spectrum
+    image = np.maximum(np.float32(1.0) + contrast, np.float32(0.0)) * np.float32(specimen.transmission)
+    formed: ComplexArray = scipy.fft.rfft2(image)
+    return formed
 
 
 def _slab_contrast(phase: ComplexArray, spec: MovieSpec, shape: tuple[int, int]) -> FloatArray:
@@ -296,4 +296,5 @@ def _cut(image: FloatArray, origin: tuple[int, int], shape: tuple[int, int]) -> 
 
 def _inside(scene: _Scene, shape: tuple[int, int]) -> FloatArray:
     places = scene.particles - np.array(scene.origin)
-    return places[((places >= 0) & (places < np.array(shape))).all(axis=1)]
+    inside: FloatArray = places[((places >= 0) & (places < np.array(shape))).all(axis=1)]
+    return inside

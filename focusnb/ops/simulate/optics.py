@@ -44,7 +44,7 @@ def electron_wavelength(voltage: float) -> float:
 
 
 def interaction_constant(voltage: float) -> float:
-    """Return the phase (radians) per Å of scattering factor and Å² of area: wavelength times relativistic mass ratio."""
+    """Return the phase (radians) per Å of scattering factor and Å² of area: wavelength times relativistic mass."""
     return electron_wavelength(voltage) * (1.0 + voltage / 510.99895)
 
 

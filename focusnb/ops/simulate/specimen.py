@@ -44,7 +44,7 @@ CARBON_DENSITY = 0.1
 CARBON_THICKNESS = 200.0
 """Å of holey carbon film."""
 
-FROZEN_ORDER = 0.3
+FROZEN_ORDER = 0.08
 """Structure factor of amorphous ice as the movie shows it: the part of the scattering by independent molecules."""
 
 
@@ -60,8 +60,8 @@ class SpecimenSettings:
     """
 
     ice_thickness: float = 300.0
-    particle_mass: float = 450.0
-    particle_spacing: float = 250.0
+    particle_mass: float = 150.0
+    particle_spacing: float = 450.0
     crystalline: float = 0.0
     carbon: float = 0.0
 
@@ -155,7 +155,7 @@ def scatter_particles(
 ) -> FloatArray:
     """Draw the centres (n, 2) of particles in pixels: random, but not on top of each other."""
     spacing = settings.particle_spacing / pixel_size
-    number = int(round(shape[0] * shape[1] / spacing**2))
+    number = round(shape[0] * shape[1] / spacing**2)
     diameter = 2.0 * particle_radius(settings) / pixel_size
     centres: list[FloatArray] = []
     for candidate in rng.uniform(0.0, 1.0, (20 * number, 2)) * np.array(shape):

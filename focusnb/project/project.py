@@ -142,7 +142,7 @@ class Project:
             if self.steps_folder is None and folder.is_dir() and any(folder.iterdir()):
                 raise ParameterError(
                     f"{error}. {folder} holds steps that do not run before you trust this project: "
-                    f"focusnb step --trust {self.folder}"
+                    f"focusnb step trust {self.folder}"
                 ) from error
             raise
 
@@ -366,6 +366,16 @@ class Project:
 
     def _write_record(self, transaction: Any, exposure: int) -> None:
         storing.write_record(self, transaction, exposure)
+
+
+def create_project(folder: str | os.PathLike[str], *, mode: str, library: str | None = None) -> Project:
+    """Make a new project; see :meth:`Project.create`."""
+    return Project.create(folder, mode=mode, library=library)
+
+
+def open_project(folder: str | os.PathLike[str]) -> Project:
+    """Open a project; see :meth:`Project.open`."""
+    return Project.open(folder)
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,49 @@
+"""The command line: data go to standard output, words to standard error.
+
+Exit status: 0 where the command did its work (failed exposures are data), 1 where it could not, 2 for wrong use.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from focusnb.cli import demo, doctor, projects, step
+from focusnb.cli.console import complain
+from focusnb.errors import FocusError, ParameterError
+from focusnb.steps.task import as_resource_error
+
+app = typer.Typer(
+    name="focusnb",
+    help="From the electron microscope to structure determination: import, align, measure, look.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+projects.register(app)
+app.add_typer(step.app, name="step")
+demo.register(app)
+doctor.register(app)
+
+
+def main() -> None:
+    """Run the command line and turn what went wrong into a sentence and an exit status."""
+    try:
+        app()
+    except ParameterError as error:
+        complain(str(error))
+        sys.exit(2)
+    except FocusError as error:
+        complain(str(error))
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        resource = as_resource_error(error, error.filename or "")
+        if resource is None:
+            raise
+        complain(str(resource))
+        sys.exit(1)

@@ -1,0 +1,218 @@
+"""new, import, run, table, rebuild."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from focusnb.cli.console import bar, say
+from focusnb.errors import ParameterError, ProjectError
+from focusnb.modes import MODES
+from focusnb.quantities import Acquisition
+
+ModeName = StrEnum("ModeName", {name.replace("-", "_"): name for name in MODES})  # type: ignore[misc]
+Kind = StrEnum("Kind", ["movie", "image"])
+Format = StrEnum("Format", ["csv", "json", "parquet"])
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder.", show_default=False)]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=0, help="Processes that work side by side; 0 works in this one. Default: one per core."),
+]
+
+
+def _facts_help() -> str:
+    names = ", ".join(f"{spec.name}{f' ({spec.unit})' * bool(spec.unit)}" for spec in Acquisition.specs())
+    return f"A fact that files and metadata do not tell; may be repeated. Facts: {names}."
+
+
+Facts = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help=_facts_help(), show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command("new")(new)
+    app.command("import")(import_files)
+    app.command("run")(run)
+    app.command("table")(table)
+    app.command("rebuild")(rebuild)
+
+
+def new(
+    folder: Folder,
+    mode: Annotated[ModeName, typer.Option(help="What the project is for.", show_default=False)],
+    library: Annotated[
+        str | None, typer.Option(metavar="URL", help="A PostgreSQL database, where several hosts write.")
+    ] = None,
+) -> None:
+    """Make a new project."""
+    from focusnb.project.project import Project
+
+    with Project.create(folder, mode=str(mode), library=library) as project:
+        say(f"{project.mode.title} project made in {project.folder}")
+        say(f"Next: focusnb import {folder} CAMERA_FOLDER --gain GAIN --set pixel_size=... --set voltage=...")
+
+
+def import_files(
+    folder: Folder,
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE_OR_FOLDER...", help="What to import.")],
+    kind: Annotated[Kind | None, typer.Option(help="Default: a file of several frames is a movie.")] = None,
+    gain: Annotated[Path | None, typer.Option(help="Gain reference: MRC, TIFF or DM4.")] = None,
+    defects: Annotated[
+        Path | None, typer.Option(help="Defects: SerialEM's text, rectangles, a list of pixels, or a map.")
+    ] = None,
+    facts: Facts = [],  # noqa: B006
+    group: Annotated[
+        str | None, typer.Option(help="Group of the exposures. Default: the name of their folder.")
+    ] = None,
+    link: Annotated[bool, typer.Option("--link", help="Link to the files instead of copying them.")] = False,
+) -> None:
+    """Import movies and images; what was imported before gets the facts given now and nothing else."""
+    from focusnb.project.facts import parse_assignments
+    from focusnb.project.project import Project
+
+    values = parse_assignments(facts)
+    with Project.open(folder) as project, bar(1, "Importing") as advance:
+        report = project.add(
+            *paths,
+            kind=None if kind is None else str(kind),
+            gain_reference=gain,
+            defects=defects,
+            facts=values,
+            group=group,
+            link=link,
+            progress=lambda done, total, name: advance(round(done / max(total, 1)), name),
+        )
+    for message in report.messages:
+        say(message)
+    parts = [f"{len(report.added)} imported"]
+    parts += [f"{len(report.updated)} updated"] * bool(report.updated)
+    parts += [f"{report.known} known already"] * bool(report.known)
+    say(", ".join(parts))
+
+
+def run(
+    folder: Folder,
+    until_idle: Annotated[
+        bool, typer.Option("--until-idle", help="Return when nothing waits; without it, go on with what is imported.")
+    ] = False,
+    workers: Workers = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Try again what failed with the same inputs.")] = False,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Compute on a CUDA device (extra: gpu).")] = False,
+) -> None:
+    """Process what is new or stale."""
+    from focusnb.project.project import Project
+
+    with Project.open(folder) as project:
+        process(project, workers=workers, until_idle=until_idle, retry=retry, gpu=gpu)
+
+
+def process(
+    project: Any,
+    *,
+    workers: int | None,
+    until_idle: bool = True,
+    retry: bool = False,
+    gpu: bool = False,
+    on_stored: Callable[[Any], None] | None = None,
+    submit: Callable[[Any], int] | None = None,
+) -> Any:
+    """Run a project's queue with a progress bar and a summary; ``submit`` queues other work than what is stale."""
+    from focusnb.processing.executors import make_executor
+    from focusnb.processing.processor import Processor
+
+    if project.library.read_only:
+        raise ProjectError(f"{project.folder}: cannot be written; give this user write access and run again")
+    processor = Processor(project)
+    waiting = (submit or (lambda p: p.submit_stale(retry=retry)))(processor)
+    waiting += sum(processor.queue().get(state, 0) for state in ("queued", "running")) - waiting
+    if not waiting and until_idle:
+        say("Nothing to do: every result is up to date")
+        return None
+    executor = make_executor(workers, gpu=gpu)
+    finished = 0
+    try:
+        processor = Processor(project, executor)
+        with bar(waiting, "Processing") as advance:
+
+            def tell(event: Any) -> None:
+                nonlocal finished
+                finished += event.kind == "stored"
+                if event.kind == "stored" and on_stored is not None:
+                    on_stored(event)
+                advance(finished, event.progress.message if event.progress else event.name)
+
+            summary = processor.run(
+                until_idle=until_idle,
+                on_event=tell,
+                refill=None if until_idle else processor.submit_stale,
+            )
+    finally:
+        executor.close()
+    for name, reason in summary.reasons.items():
+        say(reason if name in reason else f"{name}: {reason}")
+    parts = [f"{summary.done} done"]
+    parts += [f"{summary.failed} failed"] * bool(summary.failed)
+    parts += [f"{summary.broken} broken (a fault of focusnb: see log.txt)"] * bool(summary.broken)
+    say(f"{', '.join(parts)} in {summary.seconds:.0f} s")
+    return summary
+
+
+def table(
+    folder: Folder,
+    format: Annotated[Format, typer.Option(help="csv, json or parquet.")] = Format.csv,
+    out: Annotated[Path | None, typer.Option(help="A file instead of standard output.")] = None,
+    group: Annotated[str | None, typer.Option(help="Only this group; TRASH is one.")] = None,
+    trial: Annotated[str | None, typer.Option(help="Show the results of a trial.")] = None,
+) -> None:
+    """Write one row per exposure: facts, findings, status and reason."""
+    from focusnb.project.project import Project
+
+    with Project.open(folder) as project:
+        frame = project.table(trial=trial)
+    if group is not None:
+        frame = frame[frame["group"] == group]
+    data = encode_table(frame, str(format))
+    if out is not None:
+        from focusnb.io import files
+
+        files.write_bytes(out, data)
+    elif format is Format.parquet and sys.stdout.isatty():
+        raise ParameterError("parquet is not text; give a file with --out, or redirect the output")
+    else:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+
+def encode_table(frame: Any, format: str) -> bytes:
+    """Encode a table of exposures; a missing value is empty, a number never shortened."""
+    import io
+
+    frame = frame.reset_index()
+    first = ["exposure", "group", "status", "reason"]
+    frame = frame[[*first, *(name for name in frame.columns if name not in first)]]
+    if format == "parquet":
+        buffer = io.BytesIO()
+        frame.to_parquet(buffer, index=False)
+        return buffer.getvalue()
+    if format == "json":
+        return (
+            frame.to_json(orient="records", date_format="iso", force_ascii=False, double_precision=15) + "\n"
+        ).encode()
+    return str(frame.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S")).encode()
+
+
+def rebuild(folder: Folder) -> None:
+    """Make the library again from the exposures' records; the old one is kept beside it."""
+    from focusnb.project.project import rebuild as make_again
+
+    project, told = make_again(folder)
+    with project:
+        for message in told:
+            say(message)
+        say(f"{len(project.table())} exposures are in the new library of {project.folder}")

@@ -13,6 +13,7 @@ import numpy as np
 
 from focusnb.errors import ParameterError
 from focusnb.ops.backend import Array, array_namespace, fft_namespace, to_numpy
+from focusnb.ops.fourier import fast_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +38,18 @@ class Sampling:
         return self.tile / (self.box * self.bin)
 
 
-def choose_sampling(pixel_size: float, *, box: int = 512, target: float = 1.4, oversample: int = 2) -> Sampling:
+def choose_sampling(pixel_size: float, *, box: int = 512, target: float = 1.0, oversample: int = 1) -> Sampling:
     """Choose tiles so that a spectrum reaches the frequencies a CTF fit uses, and no further.
 
     pixel_size : Å/px of the image; one finer than ``target`` is resampled to it (the rings of an image of 0.5 Å/px
     would otherwise be two pixels apart at a defocus of 1.5 µm), a coarser one keeps its own.
-    oversample : tiles are this many times larger than the box and neighbouring frequencies are averaged: a small
-    tile blurs the rings (its window limits how far apart two interfering waves can be) where a large one does not.
+    oversample : tiles are this many times larger than the box and neighbouring frequencies are averaged; a large
+    tile blurs close rings less, but wastes more of the border of a small image
     """
     if pixel_size <= 0:
         raise ParameterError(f"pixel size is {pixel_size} Å/px; it must be positive")
     factor = max(1.0, target / pixel_size)
-    tile = 2 * round(box * oversample * factor / 2)
+    tile = fast_size(round(box * oversample * factor))
     return Sampling(box=box, tile=tile, bin=oversample)
 
 
@@ -64,8 +65,8 @@ def power_spectrum(
     robust : tiles of unusual variance (gold, carbon edge, contamination, empty border) count less
 
     Returns (box, box) float32, mean amplitude, origin at (box // 2, box // 2). Each tile loses its mean and is
-    tapered by a Hann window (Welch 1967), scaled so that white noise of standard deviation s gives a mean
-    amplitude of s·sqrt(π)/2 whatever the tile. An image that is constant gives zeros.
+    tapered by a sine window (Welch 1967; it wastes less of the image's border than Hann's), scaled so that white
+    noise of standard deviation s gives a mean amplitude of s·sqrt(π)/2 whatever the tile. A constant image gives zeros.
     """
     xp, fft = array_namespace(image), fft_namespace(image)
     if image.ndim != 2:
@@ -100,8 +101,9 @@ def _starts(length: int, tile: int, overlap: float) -> list[int]:
 
 
 def _window(xp: Any, tile: int, shape: tuple[int, int]) -> Array:
-    """Make the Hann window of a tile, or of what the image has where it is smaller, with unit sum of squares."""
-    tapers = [np.hanning(min(length, tile) + 2)[1:-1] for length in shape]
+    """Make the sine window of a tile, or of what the image has where it is smaller, with unit sum of squares."""
+    sides = [min(length, tile) for length in shape]
+    tapers = [np.sin(np.pi * (np.arange(side) + 0.5) / side) for side in sides]
     window = np.outer(*tapers)
     return xp.asarray((window / np.sqrt((window**2).sum())).astype(np.float32))
 

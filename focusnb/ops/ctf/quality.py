@@ -142,10 +142,13 @@ def _local_correlation(measured: np.ndarray, model: np.ndarray, turn: np.ndarray
 def fit_resolution(curves: CtfCurves, threshold: float) -> float | None:
     """Return the resolution in Å at which the local correlation first falls below a threshold.
 
-    The search starts at the first place above 0.5; between two rings the crossing is interpolated; a correlation that
-    never falls gives the last frequency; one that never rises gives None.
+    The search starts at the second zero, where the specimen's own shape no longer hides the rings, or from the first
+    place above 0.5 after it; between two rings the crossing is interpolated. A correlation that never falls gives
+    the last frequency; one that never rises gives None.
     """
-    above = np.flatnonzero(curves.quality >= 0.5)
+    dark = np.flatnonzero((np.diff(curves.fit[:-1]) < 0) & (np.diff(curves.fit[1:]) >= 0)) + 1
+    start = int(dark[1]) if len(dark) > 1 else 0
+    above = np.flatnonzero(curves.quality[start:] >= 0.5) + start
     if not above.size:
         return None
     below = np.flatnonzero(curves.quality[above[0] :] < threshold)

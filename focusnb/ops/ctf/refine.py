@@ -16,6 +16,8 @@ from focusnb.ops.ctf.model import Optics, ctf_phase
 from focusnb.ops.ctf.rings import Points, spline_basis
 
 _SETTLED = 0.5  # Å: a step smaller than this ends the refinement
+# neighbouring pixels of tapered tiles share noise, so they tell less than their number says: by simulation
+_SHARED_NOISE = 4.0
 
 
 class Values(NamedTuple):
@@ -29,7 +31,7 @@ class Values(NamedTuple):
 class Refined(NamedTuple):
     """A refined fit.
 
-    error : standard deviation of the mean defocus, Å, from the curvature and the residual
+    error : standard deviation of the defocus along its axes, Å, from the curvature and the residual
     base, contrast : N and S for each ring; residual : root mean square of what is left
     gain : part of the variance about N that S·CTF² explains
     """
@@ -42,6 +44,18 @@ class Refined(NamedTuple):
     gain: float
 
 
+class _Linearised(NamedTuple):
+    """N, S, what they and CTF² explain and leave, and the normal equations of a step."""
+
+    base: np.ndarray
+    contrast: np.ndarray
+    rings: np.ndarray
+    residual: np.ndarray
+    normal: np.ndarray
+    right: np.ndarray
+    scatter: float
+
+
 def transfer_phase(points: Points, optics: Optics, values: Values) -> np.ndarray:
     """Return χ + asin w, in radians, of each point."""
     squared = points.frequency * points.frequency
@@ -51,20 +65,40 @@ def transfer_phase(points: Points, optics: Optics, values: Values) -> np.ndarray
 
 
 def base_and_contrast(points: Points, model: np.ndarray, terms: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Solve for the splines N and S of each ring that bring N + S·model closest to the power; S is kept ≥ 0."""
-    rings, ring = points.rings, points.ring
+    """Solve for the splines N and S of each ring that bring N + S·model closest to the power; S is kept ≥ 0.
 
-    def sums(weights: np.ndarray | None) -> np.ndarray:
-        return np.bincount(ring, weights, minlength=rings).astype(np.float64)[:, None]
+    Power scatters in proportion to itself, so a second pass weighs each point by the inverse square of what the first
+    expects there: the dark rings tell most.
+    """
+    position = np.arange(points.rings, dtype=np.float64)
+    splines = spline_basis(position, terms[0]), spline_basis(position, terms[1])
+    base, contrast = _solve_splines(points, model, splines, None)
+    return _solve_splines(points, model, splines, expected_weight(points, model, base, contrast))
 
-    position = np.arange(rings, dtype=np.float64)
-    basis, shape = spline_basis(position, terms[0]), spline_basis(position, terms[1])
-    mixed = (basis * sums(model)).T @ shape
-    normal = np.block([[(basis * sums(None)).T @ basis, mixed], [mixed.T, (shape * sums(model * model)).T @ shape]])
+
+def expected_weight(points: Points, model: np.ndarray, base: np.ndarray, contrast: np.ndarray) -> np.ndarray:
+    """Return the inverse square of the expected power of each point."""
+    expected = base[points.ring] + contrast[points.ring] * model
+    return np.asarray(1.0 / np.maximum(expected, 0.2) ** 2)
+
+
+def _solve_splines(
+    points: Points, model: np.ndarray, splines: tuple[np.ndarray, np.ndarray], weight: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    basis, shape = splines
+    weighted = model if weight is None else weight * model
+
+    def sums(values: np.ndarray | None) -> np.ndarray:
+        return np.bincount(points.ring, values, minlength=points.rings).astype(np.float64)[:, None]
+
+    mixed = (basis * sums(weighted)).T @ shape
+    upper, lower = (basis * sums(weight)).T @ basis, (shape * sums(weighted * model)).T @ shape
+    normal = np.block([[upper, mixed], [mixed.T, lower]])
     normal += 1e-6 * np.trace(normal) / len(normal) * np.eye(len(normal))
-    right = np.concatenate([basis.T @ sums(points.power), shape.T @ sums(points.power * model)])[:, 0]
+    power = points.power if weight is None else weight * points.power
+    right = np.concatenate([basis.T @ sums(power), shape.T @ sums(weighted * points.power)])[:, 0]
     solution = np.linalg.solve(normal, right)
-    return basis @ solution[: terms[0]], np.maximum(shape @ solution[terms[0] :], 0.0)
+    return basis @ solution[: basis.shape[1]], np.maximum(shape @ solution[basis.shape[1] :], 0.0)
 
 
 def flexibility(points: Points, optics: Optics, values: Values) -> tuple[int, int]:
@@ -88,8 +122,9 @@ def refine(
     longest = 1.0 / float(slope.max())
     values = start
     for _ in range(iterations):
-        base, contrast, residual, normal, right = _linearise(points, optics, values, slope, terms, fit_phase_shift)
-        step = np.linalg.solve(normal + 1e-3 * np.diag(np.diag(normal)) + 1e-30 * np.eye(len(normal)), right)
+        here = _linearise(points, optics, values, slope, terms, fit_phase_shift)
+        damped = here.normal + np.diag(1e-3 * np.diag(here.normal) + 1e-30)
+        step = np.linalg.solve(damped, here.right)
         size = float(np.abs(step[:3]).max())
         if size < _SETTLED:
             break
@@ -99,25 +134,32 @@ def refine(
             values.vector + complex(step[1], step[2]),
             values.phase_shift + (float(step[3]) if fit_phase_shift else 0.0),
         )
-    strength = contrast[points.ring]
-    variance = float((residual**2).mean())
-    # how much the rings explain: the residual without them, against the residual
-    rings = strength * np.sin(transfer_phase(points, optics, values)) ** 2
-    about_base = float(((residual + rings) ** 2).mean())
-    # half-correlated neighbours (tapered tiles) carry less than their number says: hence the factor
-    inverse = np.linalg.pinv(normal)
-    error = math.sqrt(max(2.0 * variance * float(inverse[0, 0]), 0.0)) if strength.any() else math.inf
-    return Refined(values, error, base, contrast, math.sqrt(variance), 1.0 - variance / max(about_base, 1e-30))
+    variance = float((here.residual**2).mean())
+    about_base = float(((here.residual + here.rings) ** 2).mean())
+    gain = 1.0 - variance / max(about_base, 1e-30)
+    return Refined(values, _defocus_error(here, values.vector), here.base, here.contrast, math.sqrt(variance), gain)
+
+
+def _defocus_error(here: _Linearised, vector: complex) -> float:
+    """Return the standard deviation of U (and V) in Å."""
+    if not here.contrast.any():
+        return math.inf
+    angle = float(np.angle(vector))
+    gradient = np.zeros(len(here.normal))
+    gradient[:3] = 1.0, 0.5 * math.cos(angle), 0.5 * math.sin(angle)
+    variance = float(gradient @ np.linalg.pinv(here.normal) @ gradient) * here.scatter
+    return math.sqrt(max(_SHARED_NOISE * variance, 0.0))
 
 
 def _linearise(
     points: Points, optics: Optics, values: Values, slope: np.ndarray, terms: tuple[int, int], fit_phase_shift: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return N, S and the residual for these values, and the normal equations of a step."""
+) -> _Linearised:
+    """Solve for N and S at these values and set up the normal equations of a step."""
     phase = transfer_phase(points, optics, values)
     sine = np.sin(phase)
     model = sine * sine
     base, contrast = base_and_contrast(points, model, terms)
+    weight = expected_weight(points, model, base, contrast)
     strength = contrast[points.ring]
     residual = points.power - base[points.ring] - strength * model
     steepness = 2.0 * strength * sine * np.cos(phase)
@@ -126,4 +168,6 @@ def _linearise(
     if fit_phase_shift:
         columns.append(steepness * math.radians(1.0))
     jacobian = np.stack(columns)
-    return base, contrast, residual, jacobian @ jacobian.T, jacobian @ residual
+    weighted = jacobian * weight
+    scatter = float((weight * residual**2).mean())
+    return _Linearised(base, contrast, strength * model, residual, weighted @ jacobian.T, weighted @ residual, scatter)

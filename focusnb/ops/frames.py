@@ -1,0 +1,188 @@
+"""A movie corrected frame by frame, when it is asked for: raw counts stay integers in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from focusnb.ops.backend import Array, array_namespace, like
+from focusnb.ops.compiled import compiled
+from focusnb.ops.defects import BadPixels, replace_bad_pixels
+
+
+class CorrectedFrames:
+    """A movie (t, y, x) whose frames are corrected for gain and bad pixels when they are taken.
+
+    raw : (t, y, x) uint8, uint16, int16 or float32, numpy or cupy
+    gain : (y, x) in the frame of the movie, corrected = raw * gain; None for a movie that is corrected already
+    bad_pixels : replaced by drawn neighbours, before the gain
+    seed : number of the exposure; it seeds the draw together with the number of the frame
+    counts_scale : factor to counts, for linear recordings
+    Raises ValueError when shapes do not fit.
+    """
+
+    def __init__(
+        self,
+        raw: Array,
+        *,
+        gain: Array | None = None,
+        bad_pixels: BadPixels | None = None,
+        seed: int = 0,
+        counts_scale: float = 1.0,
+    ) -> None:
+        xp = array_namespace(raw, gain)
+        if raw.ndim != 3 or raw.shape[0] < 1:
+            raise ValueError(f"a movie has frames, rows and columns; this array has the shape {tuple(raw.shape)}")
+        frame_shape = (int(raw.shape[1]), int(raw.shape[2]))
+        if gain is not None and tuple(gain.shape) != frame_shape:
+            raise ValueError(f"the gain has {tuple(gain.shape)} pixels, the frames have {frame_shape}; is it turned?")
+        if bad_pixels is not None and bad_pixels.shape != frame_shape:
+            raise ValueError(f"the bad pixels are of frames of {bad_pixels.shape} pixels, these have {frame_shape}")
+        self.raw = raw
+        self.bad_pixels = bad_pixels if bad_pixels is not None and len(bad_pixels) else None
+        self.seed = seed
+        self._factor: Array | None = None
+        if gain is not None:
+            self._factor = xp.ascontiguousarray(gain, dtype=xp.float32)
+            if counts_scale != 1.0:
+                self._factor = self._factor * counts_scale
+            if self.bad_pixels is not None:
+                self._factor = _bridge(self._factor, self.bad_pixels)
+        elif counts_scale != 1.0:
+            self._factor = xp.full(frame_shape, counts_scale, dtype=xp.float32)
+
+    def __len__(self) -> int:
+        return int(self.raw.shape[0])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of frames, rows and columns."""
+        t, y, x = self.raw.shape
+        return int(t), int(y), int(x)
+
+    def __getitem__(self, index: int) -> Array:
+        """Return a corrected frame, (y, x) float32, an array of its own."""
+        xp = array_namespace(self.raw)
+        frame = self._repaired(index)
+        if self._factor is not None:
+            return xp.multiply(frame, self._factor, dtype=xp.float32)
+        return frame.astype(xp.float32)
+
+    def __iter__(self) -> Iterator[Array]:
+        return (self[index] for index in range(len(self)))
+
+    def _repaired(self, index: int) -> Array:
+        """Return a raw frame with its bad pixels replaced; not to be written to."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"frame {index} of a movie of {len(self)}")
+        index %= len(self)
+        frame = self.raw[index]
+        if self.bad_pixels is not None:
+            frame = frame.copy()
+            replace_bad_pixels(frame, self.bad_pixels, exposure=self.seed, index=index)
+        return frame
+
+    def binned(self, index: int, factor: int) -> Array:
+        """Return a corrected frame as means over blocks of factor x factor pixels, (y // factor, x // factor) float32.
+
+        Rows and columns that do not fill a block are left out.
+        """
+        frame = self._repaired(index)
+        if not isinstance(frame, np.ndarray):
+            return bin_plain(frame, self._factor, factor)
+        result = np.empty((frame.shape[0] // factor, frame.shape[1] // factor), np.float32)
+        if self._factor is None:
+            _bin(frame, result, factor)
+        else:
+            _bin_with_gain(frame, self._factor, result, factor)
+        return result
+
+    def sum(self, start: int = 0, step: int = 1) -> Array:
+        """Return the unaligned sum of corrected frames, (y, x) float32; step 2 with start 0 or 1 gives the halves."""
+        xp = array_namespace(self.raw)
+        total = xp.zeros(self.raw.shape[1:], dtype=xp.float32)
+        for index in range(start, len(self), step):
+            frame = self._repaired(index)
+            if isinstance(frame, np.ndarray):
+                _accumulate(frame, total)
+            else:
+                total += frame
+        return total if self._factor is None else total * self._factor
+
+    def raw_mean(self) -> Array:
+        """Return the mean raw frame, (y, x) float32, neither repaired nor multiplied by the gain."""
+        return CorrectedFrames(self.raw).sum() / len(self)
+
+
+def _bridge(factor: Array, bad_pixels: BadPixels) -> Array:
+    """Return the gain with the mean of the neighbours' at bad pixels: a neighbour's count is put there."""
+    xp = array_namespace(factor)
+    valid = like(factor, np.arange(bad_pixels.neighbours.shape[1])[None, :] < bad_pixels.counts[:, None])
+    values = factor.reshape(-1)[like(factor, bad_pixels.neighbours)]
+    mean = xp.where(valid, values, 0.0).sum(axis=1) / xp.maximum(valid.sum(axis=1), 1)
+    result = factor.copy()
+    result.reshape(-1)[like(factor, bad_pixels.indices)] = mean.astype(xp.float32)
+    return result
+
+
+def bin_plain(frame: Array, gain: Array | None, factor: int) -> Array:
+    """Multiply a frame (y, x) by the gain and average blocks: the plain twin of the compiled kernels."""
+    xp = array_namespace(frame)
+    ny, nx = int(frame.shape[0]) // factor, int(frame.shape[1]) // factor
+    part = (slice(ny * factor), slice(nx * factor))
+    values = frame[part].astype(xp.float32)
+    if gain is not None:
+        values = values * gain[part]
+    return values.reshape(ny, factor, nx, factor).sum(axis=(1, 3)) / float(factor * factor)
+
+
+# Inner loops are functions of one-dimensional slices: two indices with their wrap-around keep numba from vectorising.
+@compiled
+def _add_product(row: Array, gain: Array, line: Array) -> None:
+    for x in range(line.shape[0]):
+        line[x] += np.float32(row[x]) * gain[x]
+
+
+@compiled
+def _add(row: Array, line: Array) -> None:
+    for x in range(line.shape[0]):
+        line[x] += np.float32(row[x])
+
+
+@compiled
+def _fold(line: Array, result: Array, factor: int) -> None:
+    scale = np.float32(1.0 / (factor * factor))
+    for x in range(result.shape[0]):
+        total = np.float32(0.0)
+        for i in range(factor):
+            total += line[x * factor + i]
+        result[x] = total * scale
+
+
+@compiled
+def _bin_with_gain(frame: Array, gain: Array, result: Array, factor: int) -> None:
+    width = result.shape[1] * factor
+    line = np.empty(width, np.float32)
+    for y in range(result.shape[0]):
+        line[:] = 0.0
+        for i in range(factor):
+            _add_product(frame[y * factor + i, :width], gain[y * factor + i, :width], line)
+        _fold(line, result[y], factor)
+
+
+@compiled
+def _bin(frame: Array, result: Array, factor: int) -> None:
+    width = result.shape[1] * factor
+    line = np.empty(width, np.float32)
+    for y in range(result.shape[0]):
+        line[:] = 0.0
+        for i in range(factor):
+            _add(frame[y * factor + i, :width], line)
+        _fold(line, result[y], factor)
+
+
+@compiled
+def _accumulate(frame: Array, total: Array) -> None:
+    for y in range(frame.shape[0]):
+        _add(frame[y], total[y])

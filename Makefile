@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo test lint bench accuracy lock clean
 
 help:
-	@echo "make demo      simulate a microscope, import and process its movies into demo-project/"
+	@echo "make demo      simulate a microscope, import and process its movies into focusnb-demo/"
 	@echo "make test      run the tests, the import contracts and the notebooks"
 	@echo "make lint      check style, formatting, types and the direction of imports"
 	@echo "make bench     measure speed and scale"
@@ -23,6 +23,7 @@ help:
 
 demo: $(INSTALLED)
 	$(BIN)/focusnb demo
+	@echo "Before these commands, once in a terminal: . $(BIN)/activate"
 
 # A file's tests stay on one worker: its fixtures are made once, and a notebook's cells share one kernel.
 test: $(INSTALLED)
@@ -45,7 +46,7 @@ lock: $(INSTALLED)
 	    --no-emit-find-links --no-header --no-annotate --output-file requirements.lock pyproject.toml
 
 clean:
-	rm -rf $(VENV) build dist demo-project demo-camera .benchmarks .hypothesis .import_linter_cache .mypy_cache \
+	rm -rf $(VENV) build dist focusnb-demo .benchmarks .hypothesis .import_linter_cache .mypy_cache \
 	    .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -47,36 +47,40 @@ def _record(folder: Path, movies: int, specimen: Path | None, seed: int, **optio
 
 def demo(
     folder: Annotated[
-        Path, typer.Argument(metavar="[FOLDER]", help="Where camera folder and project are made.")
-    ] = Path("focusnb-demo"),
+        Path, typer.Argument(metavar="[FOLDER]", help="Where demo-camera and demo-project are made.")
+    ] = Path("."),
     movies: Movies = 10,
     specimen: SpecimenFile = None,
     seed: Seed = 0,
     workers: Workers = None,
 ) -> None:
-    """Record a small session on a simulated microscope, import and process it, and leave the project to explore."""
-    from focusnb.errors import ProjectError
-    from focusnb.project.project import Project
+    """Record a small session on a simulated microscope, import and process it, and leave the project to explore.
 
-    camera, target = folder / "camera", folder / "project"
-    if target.exists() or camera.exists():
-        raise ProjectError(
-            f"{folder}: holds a demo already; open it with 'focusnb table {target}', or give another folder"
-        )
-    say(f"A simulated microscope records {movies} exposures into {camera} ...")
-    session = _record(camera, movies, specimen, seed, bad=True)
-    with Project.create(target, mode="single-particle") as project:
+    Given again, it goes on where it was interrupted and shows the table.
+    """
+    from focusnb.project.project import SETTINGS_NAME, Project
+
+    camera, target = folder / "demo-camera", folder / "demo-project"
+    if not (target / SETTINGS_NAME).exists():
+        say(f"A simulated microscope records {movies} exposures into {camera} ...")
+        session = _record(camera, movies, specimen, seed, bad=True)
+        Project.create(target, mode="single-particle").close()
+    else:
+        from focusnb import microscope
+
+        session = microscope.load_session(camera)
+    with Project.open(target) as project:
         report = project.add(camera, gain_reference=session.gain, defects=session.defects, facts=session.facts)
         for message in report.messages:
             say(message)
-        say(f"{len(report.added)} exposures imported; processing them ...")
+        say(f"{len(report.added) + report.known} exposures are imported; processing them ...")
         process(project, workers=workers, on_stored=_tell_row(project))
         show_table(project.table())
     say("")
     say(f"The project is in {target}. Look at it:")
-    say(f"  focusnb table {target} --format csv          the library as a table")
-    say(f"  ls {target}/exposures/camera/*               micrographs, spectra, previews and logs of each exposure")
-    say("  jupyter lab notebooks/01_first_session.ipynb  a guided tour of this session")
+    say(f"  focusnb table {target}                          the library as CSV")
+    say(f"  ls {target}/exposures/demo-camera/*             micrographs, previews and log of each exposure")
+    say("  jupyter lab notebooks/01_first_session.ipynb    a guided tour of this session")
     say(f"What the exposures really show is in {session.truth}")
 
 

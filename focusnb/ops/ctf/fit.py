@@ -11,14 +11,17 @@ import numpy as np
 from focusnb.errors import ParameterError
 from focusnb.ops.backend import Array, to_numpy
 from focusnb.ops.ctf.model import Optics, from_astigmatism_vector
-from focusnb.ops.ctf.quality import CtfCurves, correlated_noise, fit_resolution, ring_curves, wedge_contrast, zeros
+from focusnb.ops.ctf.quality import CtfCurves, correlated_noise, faded_direction, fit_resolution, ring_curves, zeros
 from focusnb.ops.ctf.refine import Refined, Values, base_and_contrast, flexibility, refine, transfer_phase
-from focusnb.ops.ctf.rings import Points, average_cells, measure_points
-from focusnb.ops.ctf.search import Candidate, scan
+from focusnb.ops.ctf.rings import Points, average_cells, last_frequency, measure_points
+from focusnb.ops.ctf.search import Scan, scan
 
-CHANCE = 5.0  # standard deviations by which one half of the spectrum must confirm the other
-SEARCH_RESOLUTION = 5.0  # Å: the exhaustive search stops here, refinement goes on
-TREND_TERMS = 6
+CHANCE = 4.0  # standard deviations by which one half of the spectrum must confirm the other, or it is no fit
+CERTAIN = 6.0  # and by which it must for a good one
+SEARCH_RESOLUTION = 4.0  # Å: the exhaustive search stops here, refinement goes on
+RIVAL = 0.85  # another basin that explains this much of what the best does makes a fit ambiguous
+LARGEST_ERROR = 200.0  # Å
+TREND_TERMS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +54,19 @@ class CtfFit:
     curves: CtfCurves | None
 
 
-class _Found(NamedTuple):
-    """Outcome of the exhaustive search."""
+class _Limits(NamedTuple):
+    """What is searched: defocus and astigmatism in Å, phase shift in degrees, and the band in Å."""
 
-    candidates: list[Candidate]
-    significance: float
+    defocus: tuple[float, float]
+    astigmatism: float
+    phase_shift: tuple[float, float]
+    band: tuple[float, float]
+
+    @property
+    def phase_shifts(self) -> np.ndarray:
+        """Return the phase shifts tried."""
+        low, high = self.phase_shift
+        return np.linspace(low, high, 1 + math.ceil((high - low) / 15.0)) if high > low else np.array([low])
 
 
 def estimate_ctf(
@@ -84,35 +95,46 @@ def estimate_ctf(
 
     Raises ParameterError for limits that leave nothing to fit.
     """
+    _check(defocus_min, defocus_max, phase_shift_search)
+    amplitude = to_numpy(spectrum)
+    if amplitude.ndim != 2 or amplitude.shape[0] != amplitude.shape[1] or amplitude.shape[0] < 64:
+        raise ParameterError(f"spectrum is {amplitude.shape}; it must be square, at least 64 × 64")
     high = _upper_resolution(optics, resolution_low, resolution_high)
+    fault = _unusable(amplitude)
+    if fault:
+        return _failed(fault)
+    filled = last_frequency(amplitude, optics.pixel_size)
+    high = max(high, 1 / filled)
+    if resolution_low < 1.5 * high:
+        return _failed(f"the spectrum ends at {high:.1f} Å: too little is left to fit")
+    limits = _Limits(
+        (defocus_min, defocus_max), max_astigmatism, phase_shift_search, (resolution_low, max(high, SEARCH_RESOLUTION))
+    )
+    points = measure_points(amplitude, optics.pixel_size, 1 / limits.band[0], 1 / limits.band[1])
+    cells = average_cells(points, TREND_TERMS)
+    found = scan(cells, optics, limits.defocus, max_astigmatism, limits.phase_shifts)
+    significance = found.confirmed() / correlated_noise(cells)
+    if significance < CHANCE:
+        return _failed("no rings were found: the best fit is no better than chance", significance)
+    best, rivals = _refine_candidates(points, optics, found, limits)
+    if high < limits.band[1]:
+        limits = limits._replace(band=(resolution_low, high))
+        points = measure_points(amplitude, optics.pixel_size, 1 / resolution_low, 1 / high)
+        best = refine(points, optics, best.values, fit_phase_shift=len(limits.phase_shifts) > 1)
+    everything = measure_points(amplitude, optics.pixel_size, 1 / resolution_low, filled)
+    curves = ring_curves(everything, optics, _extend(everything, optics, best))
+    reasons = _doubts(points, optics, best, curves, limits, rivals)
+    if significance < CERTAIN:
+        reasons.insert(0, f"hardly better than chance: {significance:.1f} standard deviations")
+    return _describe(points, optics, best, curves, significance, "; ".join(reasons))
+
+
+def _check(defocus_min: float, defocus_max: float, phase_shift_search: tuple[float, float]) -> None:
+    """Refuse limits that leave nothing to search."""
     if not 0 < defocus_min < defocus_max:
         raise ParameterError(f"defocus is searched from {defocus_min} to {defocus_max} Å; it must rise from above 0")
     if phase_shift_search[0] > phase_shift_search[1]:
         raise ParameterError(f"phase shift is searched from {phase_shift_search[0]} down to {phase_shift_search[1]}")
-    amplitude = to_numpy(spectrum)
-    if amplitude.ndim != 2 or amplitude.shape[0] != amplitude.shape[1] or amplitude.shape[0] < 64:
-        raise ParameterError(f"spectrum is {amplitude.shape}; it must be square, at least 64 × 64")
-    fault = _unusable(amplitude)
-    if fault:
-        return _failed(fault)
-
-    limits = (defocus_min, defocus_max)
-    pixel_size = optics.pixel_size
-    coarse = measure_points(amplitude, pixel_size, 1 / resolution_low, 1 / max(high, SEARCH_RESOLUTION))
-    found = _search(coarse, optics, limits, max_astigmatism, phase_shift_search)
-    if found.significance < CHANCE:
-        return _failed("no rings were found: the best fit is no better than chance", found.significance)
-    free = phase_shift_search[1] > phase_shift_search[0]
-    fits = [refine(coarse, optics, _start(c), fit_phase_shift=free) for c in found.candidates]
-    first = max(fits, key=lambda fit: fit.gain)
-    points = measure_points(amplitude, pixel_size, 1 / resolution_low, 1 / high)
-    best = refine(points, optics, first.values, fit_phase_shift=free)
-    everything = measure_points(amplitude, pixel_size, 1 / resolution_low, 0.96 / (2 * pixel_size))
-    curves = ring_curves(everything, optics, _extend(everything, optics, best))
-    rivals = [
-        fit for fit in fits if abs(fit.values.defocus - first.values.defocus) > 300 and fit.gain > 0.85 * first.gain
-    ]
-    return _describe(points, optics, best, curves, found.significance, rivals, limits, (resolution_low, high))
 
 
 def _upper_resolution(optics: Optics, low: float, high: float | None) -> float:
@@ -142,25 +164,20 @@ def _failed(reason: str, significance: float = 0.0) -> CtfFit:
     return CtfFit(*nothing, "failed", reason, significance, None, None)
 
 
-def _search(
-    points: Points,
-    optics: Optics,
-    limits: tuple[float, float],
-    max_astigmatism: float,
-    phase_shift_search: tuple[float, float],
-) -> _Found:
-    cells = average_cells(points, TREND_TERMS)
-    low, high = phase_shift_search
-    phase_shifts = np.linspace(low, high, 1 + math.ceil((high - low) / 15.0)) if high > low else np.array([low])
-    found = scan(cells, optics, limits, max_astigmatism, phase_shifts)
+def _refine_candidates(points: Points, optics: Optics, found: Scan, limits: _Limits) -> tuple[Refined, list[Refined]]:
+    """Refine the best basins; return the best fit and those elsewhere that explain the rings almost as well."""
     candidates = found.candidates(3)
     # a weaker basin is worth refining only where it might win: side lobes of the best reach two thirds of it
     candidates = [c for c in candidates if c.significance > 0.75 * candidates[0].significance]
-    return _Found(candidates, found.confirmed() / correlated_noise(cells))
-
-
-def _start(candidate: Candidate) -> Values:
-    return Values(candidate.defocus, candidate.vector, candidate.phase_shift)
+    free = len(limits.phase_shifts) > 1
+    fits = [
+        refine(points, optics, Values(c.defocus, c.vector, c.phase_shift), fit_phase_shift=free) for c in candidates
+    ]
+    best = min(fits, key=lambda fit: fit.residual)
+    nothing = float(points.power.var())
+    explained = nothing - best.residual**2
+    rivals = [fit for fit in fits if nothing - fit.residual**2 > RIVAL * explained]
+    return best, [fit for fit in rivals if abs(fit.values.defocus - best.values.defocus) > 300]
 
 
 def _extend(points: Points, optics: Optics, fit: Refined) -> Refined:
@@ -177,37 +194,37 @@ def _score(points: Points, optics: Optics, fit: Refined) -> float:
     return float((model * measured).sum() / math.sqrt(float((model**2).sum() * (measured**2).sum())))
 
 
-def _describe(
-    points: Points,
-    optics: Optics,
-    fit: Refined,
-    curves: CtfCurves,
-    significance: float,
-    rivals: list[Refined],
-    limits: tuple[float, float],
-    band: tuple[float, float],
-) -> CtfFit:
-    """Put a fit into words and numbers."""
-    defocus_u, defocus_v, angle = from_astigmatism_vector(fit.values.defocus, fit.values.vector)
-    reached = fit_resolution(curves, 0.5)
+def _doubts(
+    points: Points, optics: Optics, fit: Refined, curves: CtfCurves, limits: _Limits, rivals: list[Refined]
+) -> list[str]:
+    """Say in words what speaks against a fit."""
     reasons = []
+    reached = fit_resolution(curves, 0.5)
     if reached is None:
         reasons.append("measured and fitted rings agree nowhere")
-    last = 1 / max(band[1], reached or band[0])
-    seen = zeros(optics, fit.values, 1 / band[0], last)
+    seen = zeros(optics, fit.values, 1 / limits.band[0], 1 / max(limits.band[1], reached or limits.band[0]))
     if seen < 3:
         reasons.append(f"only {seen} zeros of the CTF lie where rings can be followed; three are needed")
-    contrast, error = wedge_contrast(points, optics, fit)
-    faded = np.flatnonzero(contrast + 2 * error < 0.4 * np.median(contrast))
-    if faded.size:
-        middle = (float(faded[0]) + 0.5) * 30.0
-        reasons.append(f"the rings fade along {middle - 180 * (middle > 90):.0f}°: drift or charging")
+    direction = faded_direction(points, optics, fit)
+    if direction is not None:
+        reasons.append(f"the rings fade along {direction:.0f}°: drift or charging")
     if rivals:
         reasons.append(f"a defocus of {rivals[0].values.defocus:.0f} Å explains the rings almost as well")
-    if fit.error > 200:
+    if fit.error > LARGEST_ERROR:
         reasons.append(f"the defocus is uncertain by {fit.error:.0f} Å")
-    if not limits[0] < fit.values.defocus < limits[1]:
-        reasons.append(f"the defocus lies outside the range searched, {limits[0]:.0f} to {limits[1]:.0f} Å")
+    if abs(fit.values.vector) > limits.astigmatism:
+        reasons.append(f"an astigmatism of {abs(fit.values.vector):.0f} Å, above {limits.astigmatism:.0f}")
+    low, high = limits.defocus
+    if not low < fit.values.defocus < high:
+        reasons.append(f"the defocus lies outside the range searched, {low:.0f} to {high:.0f} Å")
+    return reasons
+
+
+def _describe(
+    points: Points, optics: Optics, fit: Refined, curves: CtfCurves, significance: float, reason: str
+) -> CtfFit:
+    """Put a fit into the units and the frame of a record."""
+    defocus_u, defocus_v, angle = from_astigmatism_vector(fit.values.defocus, fit.values.vector)
     return CtfFit(
         defocus_u=defocus_u,
         defocus_v=defocus_v,
@@ -215,10 +232,10 @@ def _describe(
         astigmatism_angle=angle,
         phase_shift=fit.values.phase_shift,
         ctf_score=_score(points, optics, fit),
-        ctf_fit_resolution=reached,
+        ctf_fit_resolution=fit_resolution(curves, 0.5),
         ctf_fit_resolution_0=fit_resolution(curves, 0.0),
-        ctf_quality="poor" if reasons else "ok",
-        reason="; ".join(reasons),
+        ctf_quality="poor" if reason else "ok",
+        reason=reason,
         significance=significance,
         defocus_error=fit.error,
         curves=curves,

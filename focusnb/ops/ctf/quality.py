@@ -63,6 +63,16 @@ def wedge_contrast(points: Points, optics: Optics, fit: Refined) -> tuple[np.nda
     return np.bincount(wedge, model * measured, minlength=WEDGES) / norm, fit.residual * np.sqrt(2.0 / norm)
 
 
+def faded_direction(points: Points, optics: Optics, fit: Refined) -> float | None:
+    """Return the direction in (−90, 90] degrees along which the rings have faded, or None where they have not."""
+    contrast, error = wedge_contrast(points, optics, fit)
+    if not (contrast + 2 * error < 0.4 * np.median(contrast)).any():
+        return None
+    middle = (np.arange(WEDGES) + 0.5) * (math.pi / WEDGES)
+    darkest = -complex((contrast * np.exp(2j * middle)).sum())
+    return 0.5 * math.degrees(math.atan2(darkest.imag, darkest.real))
+
+
 def zeros(optics: Optics, values: Values, low: float, high: float) -> int:
     """Count the zeros of the CTF between two frequencies (1/Å)."""
     frequency = np.linspace(low, high, 4000)

@@ -5,13 +5,14 @@ All of this runs on the host: a spectrum is a megabyte, and the fit needs a few 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from scipy.interpolate import BSpline
 
-from focusnb.ops.spectrum import frequency_radius
+from focusnb.ops.spectrum import frequency_radius, rotational_average
 
 SECTORS = 24
 
@@ -106,6 +107,19 @@ def measure_points(amplitude: np.ndarray, pixel_size: float, low: float, high: f
     # single bright pixels (crystal spots, hot lines) must not pull the rings they lie on
     relative = np.clip(relative, None, np.interp(frequency, ring_frequency, average / smooth) + 4.0 * scatter)
     return Points(frequency, cosine, sine, ring, sector, relative, background, 1.0 / (box * pixel_size))
+
+
+def last_frequency(amplitude: np.ndarray, pixel_size: float) -> float:
+    """Return the frequency in 1/Å up to which a spectrum holds anything.
+
+    An image that was filtered sharply or enlarged in Fourier space is empty beyond some ring; the corner of that
+    ring, blurred by the tapered tiles, would look like a strong Thon ring.
+    """
+    frequency, average = rotational_average(amplitude, pixel_size)
+    usual = float(np.median(average[len(average) // 8 : len(average) // 3]))
+    empty = np.flatnonzero((average < 0.03 * usual) & (frequency > 0.25 * frequency[-1]))
+    last = float(frequency[max(int(empty[0]) - 4, 1)]) if empty.size else math.inf
+    return min(last, 0.96 / (2 * pixel_size))
 
 
 def average_cells(points: Points, trend: int) -> Cells:

@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo test lint bench accuracy lock clean
 
 help:
-	@echo "make demo      simulate a microscope, import and process its movies into focusnb-demo/"
+	@echo "make demo      simulate a microscope, import and process its movies into demo-project/"
 	@echo "make test      run the tests, the import contracts and the notebooks"
 	@echo "make lint      check style, formatting, types and the direction of imports"
 	@echo "make bench     measure speed and scale"
@@ -46,7 +46,7 @@ lock: $(INSTALLED)
 	    --no-emit-find-links --no-header --no-annotate --output-file requirements.lock pyproject.toml
 
 clean:
-	rm -rf $(VENV) build dist focusnb-demo .benchmarks .hypothesis .import_linter_cache .mypy_cache \
+	rm -rf $(VENV) build dist demo-project demo-camera .benchmarks .hypothesis .import_linter_cache .mypy_cache \
 	    .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

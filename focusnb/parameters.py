@@ -154,6 +154,12 @@ class Declared(BaseModel):
     _specs: ClassVar[dict[type, list[Spec]]] = {}
 
     @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        for name in cls.model_fields:
+            if hasattr(Declared, name):
+                raise TypeError(f"{cls.__name__}: {name} cannot be the name of a value; choose another")
+
+    @classmethod
     def specs(cls) -> list[Spec]:
         """List what is declared, in the order of declaration."""
         if cls not in Declared._specs:

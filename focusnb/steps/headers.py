@@ -147,6 +147,8 @@ class _Reader:
                     self.fault_at(name, f"write it as a section {place}")
                 if not NAME.fullmatch(name):
                     self.fault_at(place, "a name is small letters, digits and underscores, a letter first")
+                if hasattr(Declared, name):
+                    self.fault_at(place, f"{name} cannot be the name of a value; choose another")
 
     def _section(self, name: str) -> dict[str, Any]:
         section = self.data.get(name, {})

@@ -83,6 +83,7 @@ def run(
     timeout: float | None = None,
     check: bool = True,
     separate: bool = False,
+    name: str | None = None,
 ) -> ProgramResult:
     """Run a program to its end; whatever it has started is killed with it.
 
@@ -93,6 +94,7 @@ def run(
     timeout : seconds until it is killed
     check : raise for an exit status other than 0
     separate : keep standard error apart as well; its order with standard output is then approximate
+    name : what messages call it; the command's own name where None
 
     Raises StepError after the timeout or a failure, ResourceError where disk or memory was the cause, ProgramMissing
     where it cannot be started.
@@ -112,7 +114,7 @@ def run(
                 if stream is not None:
                     stream.close()
     seconds = time.monotonic() - started
-    name = Path(arguments[0]).name
+    name = name or Path(arguments[0]).name
     if not in_time:
         said = _said(last_lines(merged.text()))
         raise StepError(f"{name}: was not done after {timeout:g} s and was stopped; give it a longer timeout; {said}")

@@ -74,6 +74,7 @@ class ScriptStep(Step):
             timeout=self.timeout,
             check=False,
             separate=True,
+            name=self.path.name,
         )
         work.log.extend(programs.without_overwritten(result.output).splitlines())
         if result.returncode == CANNOT:

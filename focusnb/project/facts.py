@@ -13,6 +13,9 @@ from focusnb.quantities import Acquisition
 ORIGINS = ("hand", "set", "metadata", "header", "default")
 """Strongest first: ``set`` is --set and the microscope's profile, ``metadata`` an mdoc or XML."""
 
+OF_THE_FILE = frozenset({"frame_count", "width", "height"})
+"""What the file itself knows better than the metadata beside it."""
+
 DEFAULTS: dict[str, Any] = {"spherical_aberration": 2.7, "amplitude_contrast": 0.1}
 """Assumed, and told, where nothing says better."""
 
@@ -58,7 +61,8 @@ def resolve(candidates: Candidates) -> dict[str, tuple[Any, str]]:
     """Choose for every fact the value of its strongest origin: name to (value, origin)."""
     chosen: dict[str, tuple[Any, str]] = {}
     for name, origins in candidates.items():
-        for origin in ORIGINS:
+        order = sorted(ORIGINS, key=lambda origin: origin != "header") if name in OF_THE_FILE else ORIGINS
+        for origin in order:
             if origin in origins:
                 chosen[name] = (origins[origin], origin)
                 break

@@ -152,7 +152,7 @@ def _gain_shape(path: Path, report: ImportReport) -> tuple[int, int] | None:
 
 
 def _import(project: Project, path: Path, options: _Options, report: ImportReport) -> int:
-    candidates, frame_shape = _read_facts(path, options, report)
+    candidates, frame_shape = _read_facts(project, path, options, report)
     origin = "set"
     if "kind" not in options.facts and options.kind is None:
         # a file that cannot be read is taken for a movie: most are, and processing tells what is wrong with it
@@ -235,7 +235,7 @@ def _metadata_file(path: Path) -> Path | None:
 
 
 def _read_facts(
-    path: Path, options: _Options, report: ImportReport
+    project: Project, path: Path, options: _Options, report: ImportReport
 ) -> tuple[fact_rules.Candidates, tuple[int, int] | None]:
     candidates = fact_rules.add_origin({}, "default", fact_rules.DEFAULTS)
     shape = None
@@ -248,7 +248,8 @@ def _read_facts(
     metadata = _metadata_file(path)
     if metadata is not None:
         try:
-            values = _valid(metadata, _metadata_facts(metadata, path.name), report)
+            said = _metadata_facts(metadata, path.name, shape)
+            values = _valid(metadata, said, report) | _named_references(project, path, said, options)
         except FormatError as error:
             report.tell(f"{error} Its facts were not used.")
         else:
@@ -256,12 +257,24 @@ def _read_facts(
     return fact_rules.add_origin(candidates, "set", options.facts), shape
 
 
-def _metadata_facts(metadata: Path, movie_name: str) -> dict[str, Any]:
+def _metadata_facts(metadata: Path, movie_name: str, shape: tuple[int, int] | None) -> dict[str, Any]:
     if metadata.suffix.lower() == ".xml":
-        return dict(epu.read(metadata).facts())
+        return dict(epu.read(metadata).facts(frame_shape=shape))
     document = mdoc.read(metadata)
-    chosen = document.section_for(movie_name)
-    return dict(mdoc.exposure_facts(document, chosen))
+    section = document.find(movie_name) or document.exposure
+    if section is None:
+        raise FormatError(f"{metadata}: says nothing of {movie_name}; was it written for another file?")
+    return dict(mdoc.exposure_facts(document, section, frame_shape=shape))
+
+
+def _named_references(project: Project, path: Path, said: Mapping[str, Any], options: _Options) -> dict[str, str]:
+    """Gain reference and defects that the metadata name and that lie beside the movie; given ones are stronger."""
+    found = {}
+    for name, label in (("gain_reference", "gain reference"), ("defects", "defects file")):
+        beside = path.with_name(str(said.get(name) or "")) if said.get(name) else None
+        if name not in options.facts and beside is not None and beside.is_file():
+            found[name] = _reference(project, beside, label)
+    return found
 
 
 def _valid(path: Path, values: Mapping[str, Any], report: ImportReport) -> dict[str, Any]:

@@ -22,7 +22,8 @@ _SUFFIXES = {
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _OTHER = (
     (b"\x89PNG", "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"),
-    (b"\x28\xb5\x2f\xfd", "Zstandard"), (b"\xfd7zXZ", "xz"), (b"PK\x03\x04", "zip"), (b"\x89HDF", "HDF5"), (b"\x93NUMPY", "NumPy"), (b"SIMPLE  =", "FITS"),
+    (b"\x28\xb5\x2f\xfd", "Zstandard"), (b"\xfd7zXZ", "xz"),
+    (b"PK\x03\x04", "zip"), (b"\x89HDF", "HDF5"), (b"\x93NUMPY", "NumPy"), (b"SIMPLE  =", "FITS"),
     (b"GIF8", "GIF"), (b"%PDF", "PDF"), (b"SQLite format", "SQLite"),
 )  # fmt: skip
 _PACKED = {"gzip", "bzip2", "Zstandard", "xz", "zip"}

@@ -169,8 +169,8 @@ def read_header(source: ByteSource) -> Header:
     extended = struct.unpack_from(order + "i", head, 92)[0]
     if not 0 <= extended <= source.size - HEADER_SIZE:
         raise FormatError(
-            f"{path}: MRC header says {extended} bytes of extended header, file holds {source.size - HEADER_SIZE} after "
-            "the header; was it copied while being written?"
+            f"{path}: MRC header says {extended} bytes of extended header, file holds {source.size - HEADER_SIZE} "
+            "after the header; was it copied while being written?"
         )
     labels = _labels(head, order)
     return Header(

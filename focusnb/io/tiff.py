@@ -93,8 +93,9 @@ class TiffFrames:
             top, left = number // across * rows, number % across * columns
             # strips end with the image, tiles are always whole
             held = (rows if across > 1 or 322 in page.tags else min(rows, height - top), columns)
+            packed = self._source.read(offset, count)
             try:
-                block = _decode(self._source.read(offset, count), page, held)
+                block = _decode(packed, page, held)
             except (RuntimeError, ValueError) as error:
                 raise FormatError(
                     f"{self._source.path}: frame {index + 1} of {len(self.pages)} cannot be decoded in the {count} "
@@ -215,8 +216,8 @@ class _Directories:
         block = self.source.read(offset, count)
         if len(block) < count:
             raise FormatError(
-                f"{self.source.path}: directory {number + 1} lies at byte {offset}, file ends at byte {self.source.size} "
-                f"after {number} frame{'s' * (number != 1)}; {_CURE}"
+                f"{self.source.path}: directory {number + 1} lies at byte {offset}, file ends at byte "
+                f"{self.source.size} after {number} frame{'s' * (number != 1)}; {_CURE}"
             )
         return block
 

@@ -85,6 +85,7 @@ class Mdoc:
         """Give the sections of a kind, whatever its capitals."""
         return (section for section in self.sections if section.kind.lower() == kind.lower())
 
+    @property
     def exposure(self) -> Section | None:
         """The section of a single movie: the FrameSet where there is one, else the only ZValue section."""
         for kind in ("FrameSet", "ZValue"):

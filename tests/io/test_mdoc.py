@@ -65,7 +65,7 @@ def test_every_key_is_kept_in_order(tmp_path: Path) -> None:
     assert len(keys) == 20
     assert document.sections[0].text("Note") == "a = b, kept"
     assert "note" in document.sections[0]
-    assert document.exposure() is document.sections[0]
+    assert document.exposure is document.sections[0]
     assert document.find("/elsewhere/c_001.tif") is document.sections[0]
     assert document.find("other.tif") is None
     assert list(document.of_kind("zvalue")) == [document.sections[1]]
@@ -253,7 +253,7 @@ def test_real_files(data: Path, tmp_path: Path, name: str) -> None:
     document = mdoc.read(data / "mdoc" / name)
     count, known = REAL[name]
     assert len(document.sections) == count
-    facts = mdoc.exposure_facts(document, document.exposure() or document.sections[0])
+    facts = mdoc.exposure_facts(document, document.exposure or document.sections[0])
     assert {key: facts.get(key) for key in known} == known
     lines = (data / "mdoc" / name).read_text("latin-1").splitlines()
     kept = len(document.globals.items) + len(document.headings) + sum(1 + len(s.items) for s in document.sections)

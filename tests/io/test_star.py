@@ -64,7 +64,8 @@ def test_motion_comes_back(tmp_path: Path) -> None:
     coefficients = np.linspace(-1e-4, 2, 36)
     places = np.array([[17.0, 1020.0], [22.0, 1018.0]])
     write_motion(
-        tmp_path / "motion.star", **GENERAL, shifts=shifts(), gain_name="gain.mrc", defect_name="defects.txt", binning=2,
+        tmp_path / "motion.star", **GENERAL, shifts=shifts(), gain_name="gain.mrc", defect_name="defects.txt",
+        binning=2,
         local_coefficients=coefficients, hot_pixels=places, comment="focusnb",
     )  # fmt: skip
     motion = read_motion(tmp_path / "motion.star")

@@ -21,6 +21,7 @@ CERTAIN = 6.0  # and by which it must for a good one
 SEARCH_RESOLUTION = 4.0  # Å: the exhaustive search stops here, refinement goes on
 RIVAL = 0.85  # another basin that explains this much of what the best does makes a fit ambiguous
 LARGEST_ERROR = 200.0  # Å
+PLAIN_ASTIGMATISM = 450.0  # Å: most microscopes stay below
 TREND_TERMS = 5
 
 
@@ -169,15 +170,20 @@ def _refine_candidates(points: Points, optics: Optics, found: Scan, limits: _Lim
     candidates = found.candidates(3)
     # a weaker basin is worth refining only where it might win: side lobes of the best reach two thirds of it
     candidates = [c for c in candidates if c.significance > 0.75 * candidates[0].significance]
+    if abs(candidates[0].vector) > PLAIN_ASTIGMATISM:
+        candidates.append(found.plainest(PLAIN_ASTIGMATISM))
     free = len(limits.phase_shifts) > 1
     fits = [
         refine(points, optics, Values(c.defocus, c.vector, c.phase_shift), fit_phase_shift=free) for c in candidates
     ]
-    best = min(fits, key=lambda fit: fit.residual)
-    nothing = float(points.power.var())
-    explained = nothing - best.residual**2
-    rivals = [fit for fit in fits if nothing - fit.residual**2 > RIVAL * explained]
-    return best, [fit for fit in rivals if abs(fit.values.defocus - best.values.defocus) > 300]
+    explained = [float(points.power.var()) - fit.residual**2 for fit in fits]
+    enough = max(explained) - (1 - RIVAL) * abs(max(explained))
+    equals = [fit for fit, part in zip(fits, explained, strict=True) if part >= enough]
+    # drift leaves rings in one direction only, and these agree with many an astigmatism: the least is the likeliest
+    best = min(equals, key=lambda fit: (abs(fit.values.vector) > 2 * PLAIN_ASTIGMATISM, fit.residual))
+    vector, defocus = best.values.vector, best.values.defocus
+    rivals = [fit for fit in equals if abs(fit.values.defocus - defocus) + abs(fit.values.vector - vector) > 500]
+    return best, rivals
 
 
 def _extend(points: Points, optics: Optics, fit: Refined) -> Refined:

@@ -52,10 +52,11 @@ def correlated_noise(cells: Cells) -> float:
 def wedge_contrast(points: Points, optics: Optics, fit: Refined) -> tuple[np.ndarray, np.ndarray]:
     """Return the ring contrast of six wedges of 30°, relative to the fitted one, and its standard deviation.
 
-    Drift erases the rings along its direction at high frequency while the others stay.
+    Drift erases the rings along its direction at high frequency while the first ring stays: what counts is finer
+    than 15 Å.
     """
     phase = transfer_phase(points, optics, fit.values)
-    strength = fit.contrast[points.ring]
+    strength = fit.contrast[points.ring] * (points.frequency > 1 / 15)
     model = strength * (np.sin(phase) ** 2 - 0.5)
     measured = points.power - fit.base[points.ring] - 0.5 * strength
     wedge = points.sector * WEDGES // SECTORS

@@ -62,6 +62,18 @@ class Scan:
             remaining[max(0, place - 4) : place + 5] = -np.inf
         return found
 
+    def plainest(self, largest: float) -> Candidate:
+        """Return the best basin with an astigmatism of at most ``largest`` Å."""
+        rows = np.flatnonzero(np.abs(self.vectors) <= largest)
+        row, place = np.unravel_index(int(np.argmax(self.whole[rows])), (len(rows), len(self.defoci)))
+        which = rows[row]
+        return Candidate(
+            float(self.defoci[place]),
+            complex(self.vectors[which]),
+            float(self.phase_shifts[which]),
+            float(self.whole[which, place]),
+        )
+
     def confirmed(self) -> float:
         """Return how significant the best of one half is in the other, averaged over both ways.
 

@@ -100,7 +100,8 @@ def copy_verified(source: str | os.PathLike[str], target: str | os.PathLike[str]
                 copy.flush()
                 os.fsync(copy.fileno())
                 _forget_cached(copy.fileno())
-            after = os.stat(source)
+            with _reading(source):
+                after = os.stat(source)
             if (copied, after.st_size, after.st_mtime_ns) != (before.st_size, before.st_size, before.st_mtime_ns):
                 raise FormatError(
                     f"{source}: changed while it was copied ({before.st_size} bytes before, {after.st_size} after); "

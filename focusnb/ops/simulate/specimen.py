@@ -2,7 +2,7 @@
 
 Everything is computed as the phase in radians that the specimen gives to the electron wave, from tabulated scattering
 factors (Peng, Ren, Dudarev & Whelan 1996), so that contrast follows from the thickness and mass of what is there and
-not from a free signal-to-noise ratio. The one calibrated number is ``FROZEN_ORDER``.
+not from a free signal-to-noise ratio. The one calibrated number is ``DISORDER``.
 """
 
 from __future__ import annotations
@@ -44,8 +44,11 @@ CARBON_DENSITY = 0.1
 CARBON_THICKNESS = 200.0
 """Å of holey carbon film."""
 
-FROZEN_ORDER = 0.08
-"""Structure factor of amorphous ice as the movie shows it: the part of the scattering by independent molecules."""
+COMPRESSIBILITY = 0.06
+"""Structure factor of water at low frequency: density fluctuations are small because neither water nor ice is easily
+compressed."""
+DISORDER = 0.5
+"""What the structure factor rises by towards the distance of neighbours: see :func:`ice_structure`."""
 
 
 @dataclass(frozen=True)
@@ -124,18 +127,30 @@ def ice_amplitude(
 ) -> FloatArray:
     """Return the amplitude that turns white noise of unit variance into the phase of ice.
 
-    Molecules at independent places give the power density * thickness * |phase of one|²; what order leaves of it, and
-    what the movement of water under the beam leaves (McMullan, Vinothkumar & Henderson 2015), is ``FROZEN_ORDER``.
+    Molecules at independent places give the power density * thickness * |phase of one|²; ``ice_structure`` is what
+    their order leaves of it.
     """
     molecules = WATER_DENSITY * settings.ice_thickness * pixel_size**2  # per pixel
     single = interaction_constant(voltage) / pixel_size**2 * scattering_factor(WATER, k2)
-    power = np.float32(molecules * FROZEN_ORDER) * single * single
+    power = np.float32(molecules) * ice_structure(k2) * single * single
     if settings.crystalline > 0.0:
         # grains: every small region of the spectrum has its own strength, so the ring is spotty
         spots = rng.standard_exponential(k2.shape, np.float32) ** 2 * np.float32(0.5)
         ring = np.exp(np.float32(-0.5) * ((np.sqrt(k2) - np.float32(1.0 / 3.7)) / np.float32(0.004)) ** 2)
         power *= np.float32(1.0) + np.float32(settings.crystalline) * ring * spots
     result: FloatArray = np.sqrt(power)
+    return result
+
+
+def ice_structure(k2: FloatArray) -> FloatArray:
+    """Return the structure factor of amorphous ice at k² in 1/Å², as a movie shows it.
+
+    It rises smoothly from the compressibility limit of water; half of the rise is at 5 Å. Beyond, it stays below the 1
+    of independent molecules, and the peak that diffraction finds at 3.7 Å is missing, because molecules of water move
+    about 1 Å for each e⁻/Å² and so do not stay the same from frame to frame (McMullan, Vinothkumar & Henderson 2015).
+    """
+    k4 = k2 * k2
+    result: FloatArray = np.float32(COMPRESSIBILITY) + np.float32(DISORDER) * k4 / (k4 + np.float32(0.2**4))
     return result
 
 
@@ -262,7 +277,7 @@ def carbon_phase(
     single = interaction_constant(voltage) / pixel_size**2 * scattering_factor({"C": 1.0}, k2)
     atoms = CARBON_DENSITY * CARBON_THICKNESS * pixel_size**2
     noise = scipy.fft.rfft2(rng.standard_normal(shape, np.float32))
-    noise *= np.float32(np.sqrt(atoms * FROZEN_ORDER)) * single
+    noise *= np.float32(np.sqrt(0.3 * atoms)) * single  # less than independent atoms: carbon is ordered too
     phase: FloatArray = scipy.fft.irfft2(noise, s=shape).astype(np.float32)
     # carbon's mean inner potential is about 9 V, ice's 4 V; 2 pi / lambda * V / (2 E) is 6.5e-4 rad/(V Å) at 300 kV
     return phase + np.float32(interaction_constant(voltage) / 47.878 * 5.0 * CARBON_THICKNESS)

@@ -27,7 +27,7 @@ class Motion:
 
     shape : (t, y, x) of the movie as recorded
     shifts : (t, 2) of dy, dx in pixels of the movie, to be applied; NaN where a frame was not used
-    pixel_size : Å/px of the movie; dose_per_frame and prior_dose in e⁻/Å², voltage in kV
+    pixel_size : Å/px of the movie; dose_per_frame and prior_dose in e⁻/Å², voltage in kV; None where it is not known
     start_frame : the first used frame, counted from 1
     local_coefficients : RELION's 36 numbers, 18 for x and 18 for y, each three powers of time for 1, x, x², y, y², xy
     hot_pixels : (n, 2) of y, x
@@ -37,9 +37,9 @@ class Motion:
     shape: tuple[int, int, int]
     shifts: npt.NDArray[np.float64]
     pixel_size: float
-    dose_per_frame: float
+    dose_per_frame: float | None
     prior_dose: float
-    voltage: float
+    voltage: float | None
     gain_name: str = ""
     defect_name: str = ""
     binning: float = 1.0
@@ -55,9 +55,9 @@ def write_motion(
     shape: tuple[int, int, int],
     shifts: npt.ArrayLike,
     pixel_size: float,
-    dose_per_frame: float,
+    dose_per_frame: float | None,
     prior_dose: float,
-    voltage: float,
+    voltage: float | None,
     gain_name: str = "",
     defect_name: str = "",
     binning: float = 1.0,
@@ -94,9 +94,9 @@ def write_motion(
         "rlnMicrographDefectFile": defect_name or None,
         "rlnMicrographBinning": f"{binning:.6f}",
         "rlnMicrographOriginalPixelSize": f"{pixel_size:.6f}",
-        "rlnMicrographDoseRate": f"{dose_per_frame:.6f}",
+        "rlnMicrographDoseRate": None if dose_per_frame is None else f"{dose_per_frame:.6f}",
         "rlnMicrographPreExposure": f"{prior_dose:.6f}",
-        "rlnVoltage": f"{voltage:.6f}",
+        "rlnVoltage": None if voltage is None else f"{voltage:.6f}",
         "rlnMicrographStartFrame": start_frame,
         "rlnMotionModelVersion": 0 if local_coefficients is None else 1,
     }
@@ -158,9 +158,9 @@ def read_motion(path: str | os.PathLike[str]) -> Motion:
         shape=shape,
         shifts=shifts,
         pixel_size=number("rlnMicrographOriginalPixelSize"),
-        dose_per_frame=number("rlnMicrographDoseRate", 0.0),
+        dose_per_frame=number("rlnMicrographDoseRate") if "rlnMicrographDoseRate" in general else None,
         prior_dose=number("rlnMicrographPreExposure", 0.0),
-        voltage=number("rlnVoltage"),
+        voltage=number("rlnVoltage") if "rlnVoltage" in general else None,
         gain_name=str(general.get("rlnMicrographGainName", "")),
         defect_name=str(general.get("rlnMicrographDefectFile", "")),
         binning=number("rlnMicrographBinning", 1.0),

@@ -249,6 +249,11 @@ def _read_facts(
     if metadata is not None:
         try:
             said = _metadata_facts(metadata, path.name, shape)
+            if str(said.get("dose_origin", "")).startswith(("DoseRate", "MinMaxMean")):
+                report.tell(
+                    f"{metadata.parent}: doses are taken from {said['dose_origin']}, measured at the camera behind the "
+                    "specimen; give --set exposure_dose=... where you know better"
+                )
             values = _valid(metadata, said, report) | _named_references(project, path, said, options)
         except FormatError as error:
             report.tell(f"{error} Its facts were not used.")
@@ -269,7 +274,7 @@ def _metadata_facts(metadata: Path, movie_name: str, shape: tuple[int, int] | No
 
 def _named_references(project: Project, path: Path, said: Mapping[str, Any], options: _Options) -> dict[str, str]:
     """Gain reference and defects that the metadata name and that lie beside the movie; given ones are stronger."""
-    found = {}
+    found: dict[str, str] = {}
     for name, label in (("gain_reference", "gain reference"), ("defects", "defects file")):
         beside = path.with_name(str(said.get(name) or "")) if said.get(name) else None
         if name not in options.facts and beside is not None and beside.is_file():

@@ -1,0 +1,172 @@
+"""Align the frames of a movie as a whole.
+
+Each frame is compared with the sum of the others (leave one out; Li et al. 2013, Grant & Grigorieff 2015) over a band
+of frequencies. How much each frequency counts follows from signal and noise measured in the movie itself, ring by ring;
+the trajectory is the most probable one, given how far each frame's measurement can be trusted (``smoothing``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.ndimage
+from numpy.typing import NDArray
+
+from focusnb.ops.backend import Array, array_namespace, like, to_numpy
+from focusnb.ops.frames import CorrectedFrames
+from focusnb.ops.motion.band import Band, compare_moved, move_phases, ring_sum, sum_moved, transform_frames
+from focusnb.ops.motion.smoothing import smooth_trajectory
+from focusnb.ops.motion.start import first_trajectory
+
+FloatArray = NDArray[np.floating[Any]]
+
+RESOLUTION = 5.0  # Å; finer than this a single frame holds nothing that would help
+ROUGH_RESOLUTION = 20.0  # Å; of the first search
+RING_WIDTH = 4.0  # rings over which signal and noise are smoothed
+LONGEST_STEP = 10.0  # Å a frame may move in one iteration
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """The whole-frame motion of a movie.
+
+    shifts : (t, 2) (dy, dx) to apply, pixels of the movie: output(r) = frame_t(r - shift_t); zero in the first frame
+    correlation : (t,) of each frame with the sum of the others, weighted as in the alignment
+    uncertainty : expected root mean square error of a single measurement before smoothing, pixels; inf without signal
+    iterations : done at full resolution
+    converged : whether the last iteration changed no shift by more than the tolerance
+    """
+
+    shifts: FloatArray
+    correlation: FloatArray
+    uncertainty: float
+    iterations: int
+    converged: bool
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """How much frequencies count, and what a trajectory's measurement then tells.
+
+    values : (rows, columns) float32
+    information : (2, 2) inverse covariance of one frame's measurement of mean strength, 1/px²
+    overlap, scatter : expected mean and standard deviation of the weighted overlap of a frame with the others
+    """
+
+    values: Array
+    information: FloatArray
+    overlap: float
+    scatter: float
+
+
+def estimate_shifts(
+    frames: CorrectedFrames,
+    *,
+    pixel_size: float,
+    b_factor: float | None = None,
+    resolution: float = RESOLUTION,
+    tolerance: float = 0.05,
+    iterations: int = 20,
+) -> Alignment:
+    """Find the shift of each frame that brings it onto the others.
+
+    pixel_size : Å/px of the movie
+    b_factor : Å²; a further low-pass exp(-B k² / 4) on each frame; None leaves it to the measured signal
+    resolution : Å, finest frequency used
+    tolerance : stop when no shift changes by more, pixels of the movie
+    Raises ValueError when a frame is constant, not finite, or too small.
+    """
+    band = transform_frames(frames, pixel_size=pixel_size, resolution=resolution)
+    count = len(band)
+    if count == 1:
+        return Alignment(np.zeros((1, 2)), np.ones(1), 0.0, 0, True)
+    low = band.within(pixel_size / ROUGH_RESOLUTION)
+    shifts = first_trajectory(low, pixel_size=pixel_size)
+    shifts = _refine(low, shifts, pixel_size, b_factor, 0.5 / pixel_size, iterations).shifts
+    return _refine(band, shifts, pixel_size, b_factor, tolerance, iterations)
+
+
+def _refine(
+    band: Band, shifts: FloatArray, pixel_size: float, b_factor: float | None, tolerance: float, iterations: int
+) -> Alignment:
+    """Iterate towards the most probable trajectory."""
+    power = _mean_power(band)
+    filtering = np.exp(-0.5 * (b_factor or 0.0) / pixel_size**2 * (band.y[:, None] ** 2 + band.x[None, :] ** 2))
+    low_pass = like(band.spectra, filtering.astype(np.float32)) * band.use
+    correlation, uncertainty, change = np.zeros(len(band)), float("inf"), float("inf")
+    iteration = 0
+    while iteration < iterations and change > tolerance:
+        iteration += 1
+        phases = move_phases(band, shifts)
+        total = sum_moved(band, phases)
+        weights = _weigh(band, total, power, low_pass)
+        compared = compare_moved(band, phases, total, weights.values)
+        correlation = compared[:, 0] / np.sqrt(np.maximum(compared[:, 3] * compared[:, 4], 1e-30))
+        if weights.overlap <= 0.0:
+            # no ring holds more signal than chance: nothing tells a better trajectory
+            return Alignment(shifts * 0.0, correlation, float("inf"), iteration, False)
+        strength = _strengths(compared[:, 0], weights)
+        covariance = np.linalg.inv(weights.information)
+        steps = (2.0 * compared[:, 1:3]) @ covariance / strength[:, None]
+        longest = LONGEST_STEP / pixel_size
+        steps *= np.minimum(1.0, longest / np.maximum(np.hypot(steps[:, 0], steps[:, 1]), 1e-9))[:, None]
+        variance = 0.5 * np.trace(covariance) / strength**2
+        smoothed = smooth_trajectory(shifts + steps, variance)
+        smoothed = smoothed - smoothed[0]
+        change = float(np.abs(smoothed - shifts).max())
+        uncertainty = float(np.sqrt(2.0 * np.median(variance)))
+        shifts = smoothed
+    return Alignment(shifts, correlation, uncertainty, iteration, change <= tolerance)
+
+
+def _mean_power(band: Band) -> FloatArray:
+    """Return the power of a frame summed over each ring."""
+    xp = array_namespace(band.spectra)
+    power = xp.zeros(band.use.shape, dtype=xp.float32)
+    for t in range(len(band)):
+        power += xp.abs(band.spectra[t]) ** 2
+    return ring_sum(band, power) / len(band)
+
+
+def _weigh(band: Band, total: Array, power: FloatArray, low_pass: Array) -> _Weights:
+    """Weigh frequencies by signal and noise: the score of a Gaussian model of common signal and independent noise."""
+    xp = array_namespace(band.spectra)
+    frames = len(band)
+    count = ring_sum(band, band.use)
+    common = (ring_sum(band, xp.abs(total) ** 2) - frames * power) / (frames * (frames - 1.0))
+    near = np.maximum(_smooth(count), 1e-9)
+    signal = _smooth(common) / near
+    noise = np.maximum(_smooth(power) / near - np.maximum(signal, 0.0), 1e-9)
+    # rings of nothing but noise scatter around 0; what may be chance does not count
+    chance = noise / (frames * np.sqrt(2.0 * np.sqrt(np.pi) * RING_WIDTH * np.maximum(count, 1.0)))
+    signal = np.where(count > 0, np.maximum(signal - chance, 0.0), 0.0)
+    ring = band.ring
+    weights = (signal / (noise * (noise + frames * signal)))[ring]
+    values = like(band.spectra, weights.astype(np.float32)) * low_pass
+    # in expectation; each frequency kept stands for its twin, too
+    host = weights * to_numpy(low_pass).astype(float)
+    told = 2.0 * (frames - 1.0) * signal[ring] * host * (2.0 * np.pi) ** 2
+    y, x = band.y[:, None], band.x[None, :]
+    cross = float((told * y * x).sum())
+    expected = np.array([[float((told * y * y).sum()), cross], [cross, float((told * x * x).sum())]])
+    # with weights other than the best, the gradient's variance is not its slope
+    level = 2.0 * (frames - 1.0) * noise[ring] * (noise[ring] + (frames - 1.0) * signal[ring]) * host**2
+    overlap = float(((frames - 1.0) * signal[ring] * host).sum())
+    return _Weights(values, expected, overlap, float(np.sqrt(0.25 * level.sum())))
+
+
+def _strengths(overlap: FloatArray, weights: _Weights) -> FloatArray:
+    """Return the strength of each frame's signal around 1, taken from its neighbours where it is uncertain itself."""
+    measured = overlap / max(float(overlap.mean()), 1e-3 * weights.overlap)
+    trend = scipy.ndimage.gaussian_filter1d(measured, 3.0, mode="nearest")
+    deviation = (measured - trend) ** 2
+    certain = deviation / (deviation + 4.0 * (weights.scatter / weights.overlap) ** 2)
+    strength: FloatArray = np.clip(trend + certain * (measured - trend), 0.1, 4.0)
+    return strength
+
+
+def _smooth(values: FloatArray) -> FloatArray:
+    smooth: FloatArray = scipy.ndimage.gaussian_filter1d(values, RING_WIDTH, mode="constant")
+    return smooth

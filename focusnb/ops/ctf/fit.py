@@ -11,7 +11,15 @@ import numpy as np
 from focusnb.errors import ParameterError
 from focusnb.ops.backend import Array, to_numpy
 from focusnb.ops.ctf.model import Optics, from_astigmatism_vector
-from focusnb.ops.ctf.quality import CtfCurves, correlated_noise, faded_direction, fit_resolution, ring_curves, zeros
+from focusnb.ops.ctf.quality import (
+    CtfCurves,
+    correlated_noise,
+    explained,
+    faded_direction,
+    fit_resolution,
+    ring_curves,
+    zeros,
+)
 from focusnb.ops.ctf.refine import Refined, Values, base_and_contrast, flexibility, refine, transfer_phase
 from focusnb.ops.ctf.rings import Points, average_cells, last_frequency, measure_points
 from focusnb.ops.ctf.search import Scan, scan
@@ -20,6 +28,7 @@ CHANCE = 4.0  # standard deviations by which one half of the spectrum must confi
 CERTAIN = 6.0  # and by which it must for a good one
 SEARCH_RESOLUTION = 4.0  # Å: the exhaustive search stops here, refinement goes on
 RIVAL = 0.85  # another basin that explains this much of what the best does makes a fit ambiguous
+LEAST_EXPLAINED = 0.5  # part of the rings a CTF must explain; real ones reach 0.8 to 1, gold beads 0.2
 LARGEST_ERROR = 200.0  # Å
 PLAIN_ASTIGMATISM = 450.0  # Å: most microscopes stay below
 TREND_TERMS = 5
@@ -124,6 +133,9 @@ def estimate_ctf(
         best = refine(points, optics, best.values, fit_phase_shift=len(limits.phase_shifts) > 1)
     everything = measure_points(amplitude, optics.pixel_size, 1 / resolution_low, filled)
     curves = ring_curves(everything, optics, _extend(everything, optics, best))
+    part = explained(everything, curves, best, 1 / limits.band[1])
+    if part < LEAST_EXPLAINED or fit_resolution(curves, 0.5) is None:
+        return _failed("the spectrum has structure, but no CTF describes it", significance)
     reasons = _doubts(points, optics, best, curves, limits, rivals)
     if significance < CERTAIN:
         reasons.insert(0, f"hardly better than chance: {significance:.1f} standard deviations")
@@ -205,10 +217,8 @@ def _doubts(
 ) -> list[str]:
     """Say in words what speaks against a fit."""
     reasons = []
-    reached = fit_resolution(curves, 0.5)
-    if reached is None:
-        reasons.append("measured and fitted rings agree nowhere")
-    seen = zeros(optics, fit.values, 1 / limits.band[0], 1 / max(limits.band[1], reached or limits.band[0]))
+    reached = fit_resolution(curves, 0.5) or limits.band[0]
+    seen = zeros(optics, fit.values, 1 / limits.band[0], 1 / max(limits.band[1], reached))
     if seen < 3:
         reasons.append(f"only {seen} zeros of the CTF lie where rings can be followed; three are needed")
     direction = faded_direction(points, optics, fit)

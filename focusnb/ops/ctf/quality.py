@@ -113,6 +113,21 @@ def ring_curves(points: Points, optics: Optics, fit: Refined) -> CtfCurves:
     )
 
 
+def explained(points: Points, curves: CtfCurves, fit: Refined, highest: float) -> float:
+    """Return which part of the rings the CTF explains, up to a frequency in 1/Å, noise left out: 1 for all.
+
+    Gold beads, particles of one size and filters make rings too; a CTF can follow a few of them, never most.
+    """
+    inside = curves.frequency <= highest
+    count = np.maximum(np.bincount(points.ring, minlength=len(inside)), 1)[inside].astype(np.float64)
+    middle = (curves.background + 0.5 * curves.contrast)[inside]
+    rings = (curves.measured[inside] / middle - 1.0) ** 2
+    left = ((curves.measured - curves.background - curves.contrast * curves.fit)[inside] / middle) ** 2
+    noise = 2.0 * fit.residual**2 / count
+    total = float((count * (rings - noise)).sum())
+    return 1.0 - max(float((count * (left - noise)).sum()), 0.0) / max(total, 1e-30)
+
+
 def _equivalent_frequency(points: Points, optics: Optics, fit: Refined) -> np.ndarray:
     """Return the frequency at which the mean defocus gives the phase each point has."""
     squared = points.frequency**2

@@ -7,8 +7,8 @@ noise gives 1 for both. Neither means anything for tilted images. A band that th
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -45,14 +45,27 @@ class Ice:
 
 @dataclass(frozen=True, slots=True)
 class Amplitudes:
-    """Fourier amplitudes of an image without its mean, in the layout of ``rfft2``, with the frequency of each.
+    """Fourier amplitudes of an image without its mean, in the layout of ``rfft2``.
 
-    amplitude, frequency : (ny, nx // 2 + 1), frequency in 1/Å; pixel_size : Å/px
+    amplitude : (ny, nx // 2 + 1); ky, kx : frequency of its rows and columns in 1/Å, on the host; pixel_size : Å/px
     """
 
     amplitude: Array
-    frequency: Array
+    ky: np.ndarray
+    kx: np.ndarray
     pixel_size: float
+
+    def within(self, highest: float) -> Iterator[tuple[Array, Array]]:
+        """Yield the parts of the amplitudes that reach a frequency, each with its frequencies; the rest is not read."""
+        xp = array_namespace(self.amplitude)
+        columns = int(np.count_nonzero(self.kx <= highest))
+        rows = np.flatnonzero(np.abs(self.ky) <= highest)
+        kx = xp.asarray(self.kx[:columns])
+        for part in (rows[self.ky[rows] >= 0], rows[self.ky[rows] < 0]):
+            if part.size:
+                block = slice(int(part[0]), int(part[-1]) + 1)
+                ky = xp.asarray(self.ky[block])
+                yield self.amplitude[block, :columns], xp.sqrt(ky[:, None] ** 2 + kx[None, :] ** 2)
 
 
 def amplitudes(image: Array, pixel_size: float) -> Amplitudes:
@@ -63,9 +76,9 @@ def amplitudes(image: Array, pixel_size: float) -> Amplitudes:
     padded = pad_mean(image.astype(xp.float32), fast_shape(image.shape))
     ny, nx = padded.shape
     transform = fft.rfft2(padded - padded.mean())
-    ky = xp.asarray(np.fft.fftfreq(ny, pixel_size).astype(np.float32))
-    kx = xp.asarray(np.fft.rfftfreq(nx, pixel_size).astype(np.float32))
-    return Amplitudes(xp.abs(transform), xp.sqrt(ky[:, None] ** 2 + kx[None, :] ** 2), pixel_size)
+    ky = np.fft.fftfreq(ny, pixel_size).astype(np.float32)
+    kx = np.fft.rfftfreq(nx, pixel_size).astype(np.float32)
+    return Amplitudes(xp.abs(transform), ky, kx, pixel_size)
 
 
 def measure_ice(image: Array, *, pixel_size: float) -> Ice:
@@ -129,11 +142,13 @@ def _band_mean(spectrum: Amplitudes, band: Band, power: int = 1) -> float | None
     if 2 * spectrum.pixel_size > band[0]:
         return None
     xp = array_namespace(spectrum.amplitude)
-    inside = (spectrum.frequency > 1 / band[1]) & (spectrum.frequency < 1 / band[0])
-    values = spectrum.amplitude[inside]
-    if values.size == 0:
-        return None
-    return float((values if power == 1 else values * values).mean(dtype=xp.float64))
+    total = number = 0.0
+    for amplitude, frequency in spectrum.within(1 / band[0]):
+        inside = ((frequency > 1 / band[1]) & (frequency < 1 / band[0])).astype(xp.float32)
+        number += float(inside.sum(dtype=xp.float64))
+        values = amplitude * inside
+        total += float((values if power == 1 else values * values).sum(dtype=xp.float64))
+    return total / number if number else None
 
 
 def _ratio(upper: float | None, lower: float | None) -> float | None:
@@ -144,9 +159,17 @@ def _ratio(upper: float | None, lower: float | None) -> float | None:
 
 def _rotational_average(spectrum: Amplitudes, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
     """Average the amplitude over rings of fixed width between two frequencies; empty rings give 0."""
-    inside = (spectrum.frequency > low) & (spectrum.frequency < high)
-    frequency: Any = to_numpy(spectrum.frequency[inside]).astype(np.float64)
-    values: Any = to_numpy(spectrum.amplitude[inside])
+    frequencies, values = [], []
+    for amplitude, radius in spectrum.within(high):
+        inside = (radius > low) & (radius < high)
+        frequencies.append(to_numpy(radius[inside]).astype(np.float64))
+        values.append(to_numpy(amplitude[inside]))
+    frequency = np.concatenate(frequencies)
     ring = ((frequency - low) / _RING_STEP).astype(np.int64)
-    count = np.maximum(np.bincount(ring), 1)
-    return np.bincount(ring, frequency) / count + (np.bincount(ring) == 0), np.bincount(ring, values) / count
+    count = np.bincount(ring)
+    filled = np.maximum(count, 1)
+    # empty rings (of a tiny image) get a frequency all the same, and the average 0
+    middle = np.where(
+        count > 0, np.bincount(ring, frequency) / filled, low + (np.arange(len(count)) + 0.5) * _RING_STEP
+    )
+    return middle, np.bincount(ring, np.concatenate(values)) / filled

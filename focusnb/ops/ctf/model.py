@@ -114,12 +114,13 @@ def ctf_2d(
     """
     xp = array_namespace(like)
     ny, nx = shape
-    ky = xp.fft.fftfreq(ny, optics.pixel_size)
-    kx = xp.fft.rfftfreq(nx, optics.pixel_size) if layout == "rfft" else xp.fft.fftfreq(nx, optics.pixel_size)
-    if layout == "centred":
-        ky, kx = xp.fft.fftshift(ky), xp.fft.fftshift(kx)
-    elif layout not in ("fft", "rfft"):
+    if layout not in ("centred", "fft", "rfft"):
         raise ParameterError(f"layout of a CTF is {layout!r}; it can be 'centred', 'fft' or 'rfft'")
+    rows = np.fft.fftfreq(ny, optics.pixel_size)
+    columns = (np.fft.rfftfreq if layout == "rfft" else np.fft.fftfreq)(nx, optics.pixel_size)
+    if layout == "centred":
+        rows, columns = np.fft.fftshift(rows), np.fft.fftshift(columns)
+    ky, kx = xp.asarray(rows), xp.asarray(columns)
     radius = xp.sqrt(ky[:, None] ** 2 + kx[None, :] ** 2)
     azimuth = xp.arctan2(ky[:, None] + 0.0 * kx[None, :], kx[None, :] + 0.0 * ky[:, None])
     defocus = defocus_at(azimuth, defocus_u, defocus_v, astigmatism_angle)

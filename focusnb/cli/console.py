@@ -16,7 +16,9 @@ def console() -> Console:
     """A console on standard error."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    out = Console(stderr=True, highlight=False, soft_wrap=True)
+    # redirected into a file or a log there is no reason to squeeze
+    return out if out.is_terminal else Console(stderr=True, highlight=False, soft_wrap=True, width=140)
 
 
 def say(message: str) -> None:
@@ -68,12 +70,14 @@ def show_table(table: pd.DataFrame, names: tuple[str, ...] = SHOWN) -> None:
     for name in names:
         unit = f"\n[dim]{units[name]}[/dim]" if units.get(name) else "\n"
         justify = "right" if table[name].dtype.kind in "fiu" else "left"
-        shown.add_column(f"{labels.get(name, name.capitalize())}{unit}", justify=justify)  # type: ignore[arg-type]
+        label = labels.get(name, name.capitalize())
+        shown.add_column(f"{label}{unit}", justify=justify, no_wrap=name == "exposure")  # type: ignore[arg-type]
     for _, row in table.iterrows():
         shown.add_row(*(Text(_cell(name, row[name]), style=_style(name, row[name])) for name in names))
     out.print(shown)
     for _, row in table[table["reason"].notna()].iterrows():
-        out.print(f"[yellow]{row['exposure']}[/yellow]: ", Text(str(row["reason"])), sep="")
+        reason = str(row["reason"])
+        out.print(Text(reason if reason.startswith(str(row["exposure"])) else f"{row['exposure']}: {reason}", "yellow"))
 
 
 _DIGITS = {"defocus_u": 0, "defocus_v": 0, "ctf_fit_resolution": 1, "drift": 1, "iciness": 2, "mean_counts": 2}

@@ -92,7 +92,7 @@ def _tell_row(project: Any) -> Any:
         values = storing.findings(project.library, event.exposure)
         wrong = next((s for s in event.outcome.steps if s.status in ("failed", "broken")), None)
         if wrong is not None:
-            say(f"  {event.name:34s} {wrong.status}: {wrong.reason}")
+            say(f"  {event.name:34s} {wrong.status}: {wrong.reason.removeprefix(event.name).lstrip(': ')}")
             return
         defocus = f"{values['defocus_u'] / 1e4:.2f} µm" if values.get("defocus_u") else "–"
         drift, ice = values.get("drift"), values.get("iciness")

@@ -135,6 +135,13 @@ class Step(ABC):
         return Cost()
 
     @classmethod
+    def check_files(cls, files: Mapping[str, str]) -> None:  # noqa: B027 - most steps read no file of the camera's
+        """Raise FormatError for files among the inputs that cannot be read; asked before a missing fact is told.
+
+        files : paths by the name of the input
+        """
+
+    @classmethod
     def programs(cls) -> tuple[str, ...]:
         """Names of external programs whose versions belong to the fingerprint."""
         return ()

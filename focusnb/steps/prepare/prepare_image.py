@@ -10,6 +10,7 @@ import numpy as np
 
 from focusnb.errors import StepError
 from focusnb.io.images import read_image
+from focusnb.io.movies import open_movie
 from focusnb.ops import preview
 from focusnb.quantities import ImageFile, PixelSize
 from focusnb.steps.base import Cost, Step, StepInputs
@@ -32,6 +33,11 @@ class PrepareImage(Step):
         pixel_size: PixelSize
 
     Results = PreparedImage
+
+    @classmethod
+    def check_files(cls, files: Mapping[str, str]) -> None:
+        """Open the image, which reads its header."""
+        open_movie(files["image"]).close()
 
     def cost(self, facts: Mapping[str, Any], params: Any) -> Cost:
         """The image a few times over."""

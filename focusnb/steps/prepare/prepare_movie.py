@@ -15,7 +15,7 @@ from focusnb.ops.backend import Array
 from focusnb.ops.defects import find_hot_pixels, prepare_bad_pixels
 from focusnb.ops.frames import CorrectedFrames
 from focusnb.ops.gain import bad_gain_pixels, orient_gain
-from focusnb.ops.spectrum import power_spectrum
+from focusnb.ops.spectrum import choose_sampling, power_spectrum
 from focusnb.parameters import quantity
 from focusnb.quantities import (
     CountsPerElectron,
@@ -86,6 +86,11 @@ class PrepareMovie(Step):
 
     Results = PreparedMovie
 
+    @classmethod
+    def check_files(cls, files: Mapping[str, str]) -> None:
+        """Open the movie, which reads its directory."""
+        open_movie(files["movie"]).close()
+
     def cost(self, facts: Mapping[str, Any], params: Any) -> Cost:
         """The movie as integers, and a few frames as numbers."""
         pixels = int(facts.get("width") or 4096) * int(facts.get("height") or 4096)
@@ -113,7 +118,9 @@ class PrepareMovie(Step):
         used, origin = _dose(inputs, len(frames), measured)
         work.report(f"{len(frames)} frames, {bad} bad pixels, {counts:.3f} e⁻/px/frame", 0.8)
         before = work.save("unaligned_preview", preview.micrograph_preview(mean, pixel_size=inputs.pixel_size))
-        spectrum = power_spectrum(mean)
+        # sampled as the spectrum after correction is, so that the eye can flip between both
+        sampling = choose_sampling(inputs.pixel_size)
+        spectrum = power_spectrum(mean, sampling=sampling)
         return PreparedMovie(
             frames="frames",
             unaligned_sum="unaligned_sum",
@@ -127,7 +134,8 @@ class PrepareMovie(Step):
             dose_origin=origin,  # type: ignore[arg-type]
             unaligned_preview=before,
             unaligned_spectrum_preview=work.save(
-                "unaligned_spectrum_preview", preview.spectrum_preview(spectrum, pixel_size=inputs.pixel_size)
+                "unaligned_spectrum_preview",
+                preview.spectrum_preview(spectrum, pixel_size=inputs.pixel_size * sampling.factor),
             ),
         )
 

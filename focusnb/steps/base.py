@@ -134,8 +134,8 @@ class Step(ABC):
         """Estimate what :meth:`run` occupies."""
         return Cost()
 
-    @classmethod
-    def check_files(cls, files: Mapping[str, str]) -> None:  # noqa: B027 - most steps read no file of the camera's
+    @classmethod  # noqa: B027 - most steps read no file of the camera's
+    def check_files(cls, files: Mapping[str, str]) -> None:
         """Raise FormatError for files among the inputs that cannot be read; asked before a missing fact is told.
 
         files : paths by the name of the input

@@ -51,11 +51,15 @@ _BORDER = 64
 
 @dataclass(frozen=True)
 class Exposure:
-    """One file of a session: its path, what is wrong with it (or good), and the truth where a movie was simulated."""
+    """One file of a session: its path, what is wrong with it (or good), and the truth where a movie was simulated.
+
+    specimen : the real micrograph that was the specimen; defocus and particles in the truth then say nothing
+    """
 
     path: Path
     kind: str
     truth: Truth | None
+    specimen: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,10 +97,12 @@ class Plan:
     """What a session is to be recorded with.
 
     micrograph : (y, x) a real micrograph as the specimen, or None
+    name : the micrograph's file name
     """
 
     spec: MovieSpec
     micrograph: NDArray[np.float32] | None = None
+    name: str | None = None
 
 
 def record_session(
@@ -120,7 +126,8 @@ def record_session(
     size : (ny, nx) pixels of a frame; by default 960 x 1024, or what a real micrograph leaves within its border
     specimen : a real micrograph to be the specimen; it keeps its own pixel size and contrast transfer
     pixel_size : Å/px; by default that of the micrograph's header, or 1.06
-    optics : voltage, spherical aberration, amplitude contrast; with a real specimen they only describe it
+    optics : voltage, spherical aberration, amplitude contrast, direction of astigmatism; the defocus varies. With a
+        real specimen it only describes what is there
     cadence : seconds from one movie to the next; 0 is as fast as possible
     bad : let exposures go wrong on purpose: of ten movies four are good
     slow : write each movie in pieces, with pauses of a fraction of the cadence, as a file that is seen growing
@@ -173,7 +180,10 @@ def load_session(folder: str | Path) -> Session:
     data = json.loads(path.read_text(encoding="utf-8"))
     exposures = tuple(
         Exposure(
-            folder / item["name"], item["kind"], Truth.from_json(json.dumps(item["truth"])) if item["truth"] else None
+            folder / item["name"],
+            item["kind"],
+            Truth.from_json(json.dumps(item["truth"])) if item["truth"] else None,
+            item["specimen"],
         )
         for item in data["exposures"]
     )
@@ -211,7 +221,7 @@ def _plan(
         )
     # a micrograph is the mean of an exposure: it is damaged and blurred by a detector already
     spec = replace(spec, shape=shape, pixel_size=pixel_size, damage=False)
-    return Plan(spec, image.data)
+    return Plan(spec, image.data, Path(specimen).name)
 
 
 def _kind(number: int) -> str:
@@ -239,8 +249,13 @@ def _record(
     if kind == "text":
         path.write_text("The frames of this exposure were not saved: connection to the camera lost.\n", "utf-8")
         return Exposure(path, kind, None)
-    spec = _spoil(plan.spec, kind, target, astigmatism, real=plan.micrograph is not None)
-    micrograph = None if kind in ("crystalline ice", "empty hole", "far defocus") else plan.micrograph
+    # what a given micrograph cannot show comes from a simulated specimen
+    real = plan.micrograph is not None and kind not in ("crystalline ice", "empty hole", "far defocus")
+    optics = plan.spec.optics
+    if real:
+        target, astigmatism = 0.5 * (optics.defocus_u + optics.defocus_v), optics.defocus_u - optics.defocus_v
+    spec = _spoil(plan.spec, kind, target, astigmatism, real=real)
+    micrograph = plan.micrograph if real else None
     movie = simulate_movie(spec, seed, detector=detector, micrograph=micrograph)
     content = _tiff_bytes(movie, spec)
     if kind == "truncated":
@@ -248,7 +263,7 @@ def _record(
     _write(path, content, duration)
     mdoc = path.with_name(path.name + ".mdoc")
     mdoc.write_text(_mdoc_text(session, path, spec, number, recorded, target), "utf-8")
-    return Exposure(path, kind, movie.truth)
+    return Exposure(path, kind, movie.truth, plan.name if real else None)
 
 
 def _spoil(spec: MovieSpec, kind: str, target: float, astigmatism: float, *, real: bool) -> MovieSpec:
@@ -257,13 +272,12 @@ def _spoil(spec: MovieSpec, kind: str, target: float, astigmatism: float, *, rea
         spec.optics,
         defocus_u=target + 0.5 * astigmatism,
         defocus_v=target - 0.5 * astigmatism,
-        astigmatism_angle=35.0,
     )
     spec = replace(spec, optics=optics)
     if kind == "drift":
         return replace(spec, motion=MotionSettings(drift=40.0 if real else 120.0, walk=1.0))
     if kind == "crystalline ice":
-        return replace(spec, specimen=replace(spec.specimen, crystalline=400.0))
+        return replace(spec, specimen=replace(spec.specimen, crystalline=2500.0))
     if kind == "empty hole":
         return replace(spec, specimen=replace(spec.specimen, ice_thickness=0.0))
     if kind == "far defocus":
@@ -374,6 +388,7 @@ def _write_truth(session: Session, seed: int) -> None:
             {
                 "name": exposure.path.name,
                 "kind": exposure.kind,
+                "specimen": exposure.specimen,
                 "truth": json.loads(exposure.truth.to_json()) if exposure.truth else None,
             }
             for exposure in session.exposures

@@ -29,6 +29,8 @@ ComplexArray = NDArray[np.complexfloating[Any, Any]]
 
 SLAB_STEP = 40.0
 """Å of defocus between the planes a tilted slab is composed of: 0.3 rad at 3 Å, 300 kV."""
+MICROGRAPH_CONTRAST = 0.12
+"""Standard deviation of a real micrograph used as the specimen: that of about 70 electrons per pixel."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Truth:
 
     motion : shifts *to apply*, zero in frame 0 (see ``Motion``)
     particles : (n, 2) centres (y, x) in pixels of frame 0, those inside the field
+
+    Where a real micrograph was the specimen, its defocus is not known: ``spec.optics`` and ``particles`` say nothing.
     """
 
     seed: int
@@ -205,7 +209,7 @@ def _streams(seed: int) -> dict[str, np.random.Generator]:
 
 def _make_scene(spec: MovieSpec, motion: Motion, rng: np.random.Generator, micrograph: FloatArray | None) -> _Scene:
     """Form the image of the specimen on a field so much larger that no motion brings its far side in."""
-    largest = np.abs(motion.shift).max() + np.abs(motion.local_field).sum(axis=1).max()
+    largest = motion.reach()[0]
     margin = int(np.ceil(largest)) + 16
     if micrograph is None:
         shape = tuple(scipy.fft.next_fast_len(n + 2 * margin, real=True) for n in spec.shape)
@@ -230,10 +234,6 @@ def _make_scene(spec: MovieSpec, motion: Motion, rng: np.random.Generator, micro
         particles = np.empty((0, 2))
     origin = ((shape[0] - spec.shape[0]) // 2, (shape[1] - spec.shape[1]) // 2)
     return _Scene(spectrum, shape, origin, decay_rate(ky, kx, spec.optics.voltage), particles)
-
-
-MICROGRAPH_CONTRAST = 0.12
-"""Standard deviation of a real micrograph used as the specimen: that of about 70 electrons per pixel."""
 
 
 def _form_image(specimen: Specimen, spec: MovieSpec, shape: tuple[int, int]) -> ComplexArray:

@@ -294,8 +294,10 @@ def extend_micrograph(micrograph: FloatArray, shape: tuple[int, int], contrast: 
     border is a mirror image, folded so that the field closes on itself without an edge.
     """
     image = np.asarray(micrograph, np.float32)
-    image = (image - image.mean()) / max(float(image.std()), 1e-12)
+    low, middle, high = np.percentile(image, (15.87, 50.0, 84.13))  # hot pixels must not set the scale
+    image = (image - np.float32(middle)) / np.float32(max(0.5 * (high - low), 1e-12))
     image[np.abs(image) > 5.0] = 0.0
+    image -= image.mean()
     image *= np.float32(contrast / max(float(image.std()), 1e-12))
     before = [(large - small) // 2 for large, small in zip(shape, image.shape, strict=True)]
     width = [(first, large - small - first) for first, large, small in zip(before, shape, image.shape, strict=True)]

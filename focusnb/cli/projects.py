@@ -209,7 +209,7 @@ def encode_table(frame: Any, format: str) -> bytes:
 
 def rebuild(folder: Folder) -> None:
     """Make the library again from the exposures' records; the old one is kept beside it."""
-    from focusnb.project.project import rebuild as make_again
+    from focusnb.project.rebuilding import rebuild as make_again
 
     project, told = make_again(folder)
     with project:

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import zlib
@@ -54,6 +55,20 @@ def temporary_path(target: Path) -> Path:
     """Name a temporary file beside the target: hidden, with the process in its name so that left-overs can be told."""
     name = os.fsdecode(os.fsencode(target.name)[:_LONGEST_NAME])
     return target.with_name(f".{name}.part-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def is_left_over(path: Path) -> bool:
+    """Whether a path is the temporary file of a process on this host that is gone."""
+    found = re.fullmatch(r"\..*\.part-(\d+)-[0-9a-f]{8}", path.name)
+    if found is None:
+        return False
+    try:
+        os.kill(int(found[1]), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return False
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:

@@ -33,6 +33,10 @@ class Executor(Protocol):
         """Take a task; ``done`` may be called from another thread."""
         ...
 
+    def give_up(self) -> None:
+        """Forget the tasks under way; when this returns none of them writes any more."""
+        ...
+
     def close(self) -> None:
         """Stop at once; tasks under way are given up."""
         ...
@@ -49,6 +53,9 @@ class InlineExecutor:
         """Run the task and call back before returning."""
         outcome = run_task(pickle.loads(pickle.dumps(task)), emit)
         done(task.id, pickle.loads(pickle.dumps(outcome)))
+
+    def give_up(self) -> None:
+        """Nothing is under way between two calls."""
 
     def close(self) -> None:
         """Nothing is held."""
@@ -111,6 +118,12 @@ class LocalCluster:
         listener = self._listeners.get(progress.task)
         if listener is not None:
             listener(progress)
+
+    def give_up(self) -> None:
+        """End the processes, with what they are at, and start new ones."""
+        self._listeners.clear()
+        self._futures.clear()
+        self._client.restart(timeout=30)
 
     def close(self) -> None:
         """Give up what is under way and end the processes."""

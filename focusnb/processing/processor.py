@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import queue
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from focusnb.errors import ParameterError, ProjectError
 from focusnb.processing.executors import Executor, make_executor
 from focusnb.processing.workflow import Workflow
 from focusnb.project import storing, tasks
@@ -48,13 +50,16 @@ class Event:
     reason: str = ""
 
 
+_Inbox = queue.SimpleQueue[tuple[str, Outcome | str]]
+
+
 class Processor:
     """Works on one project through one executor; only one at a time can (see :func:`tasks.take_lease`)."""
 
     def __init__(self, project: Project, executor: Executor | None = None) -> None:
         self.project = project
         self._executor = executor
-        self._inbox: queue.SimpleQueue[tuple[str, Outcome | str]] = queue.SimpleQueue()
+        self._inbox: _Inbox = queue.SimpleQueue()
         self._flying: dict[str, tuple[Task, tasks.QueuedTask]] = {}
         self._stopped = False
         self._workflows: dict[tuple[str, ...], Workflow] = {}
@@ -128,6 +133,8 @@ class Processor:
         Raises ProjectError if another process works on the project, or if the library cannot be written.
         """
         summary, started = Summary(), time.monotonic()
+        # results of an earlier call that was interrupted arrive in an inbox nobody looks into
+        self._inbox = queue.SimpleQueue()
         tell = on_event or (lambda event: None)
         library = self.project.library
         epoch = tasks.take_lease(library)
@@ -138,7 +145,7 @@ class Processor:
                 executor = make_executor()
             last_beat = time.monotonic()
             while True:
-                self._fill(epoch, executor, tell)
+                self._fill(epoch, executor, tell, summary)
                 if not self._flying:
                     more = 0 if self._stopped or refill is None else refill()
                     if self._stopped or (until_idle and not more and not tasks.waiting(library, 1)):
@@ -148,27 +155,41 @@ class Processor:
                     tasks.beat(library, epoch)
                     last_beat = time.monotonic()
         finally:
+            if executor is not None and self._flying:
+                executor.give_up()
             if self._executor is None and executor is not None:
                 executor.close()
             self._give_back(epoch)
             summary.seconds = time.monotonic() - started
         return summary
 
-    def _fill(self, epoch: int, executor: Executor, tell: Callable[[Event], None]) -> None:
+    def _fill(self, epoch: int, executor: Executor, tell: Callable[[Event], None], summary: Summary) -> None:
         """Keep the executor a little ahead and no more: what waits can still be reordered."""
         while not self._stopped and len(self._flying) < executor.slots + min(executor.slots, 2) * (executor.slots > 1):
             waiting = tasks.waiting(self.project.library, 1)
             if not waiting:
                 return
-            self._start(epoch, executor, waiting[0], tell)
+            self._start(epoch, executor, waiting[0], tell, summary)
 
-    def _start(self, epoch: int, executor: Executor, queued: tasks.QueuedTask, tell: Callable[[Event], None]) -> None:
+    def _start(
+        self,
+        epoch: int,
+        executor: Executor,
+        queued: tasks.QueuedTask,
+        tell: Callable[[Event], None],
+        summary: Summary,
+    ) -> None:
         project = self.project
-        task = self._prepare(epoch, queued, gpu=executor.gpu)
+        try:
+            task = self._prepare(epoch, queued, gpu=executor.gpu)
+        except ParameterError as error:
+            # a step taken away or choices no longer valid: the rest of the queue does not wait for that
+            self._drop(epoch, queued, "failed", str(error))
+            summary.failed += 1
+            summary.reasons.setdefault(", ".join(queued.steps), str(error))
+            return
         if task is None:
-            with project.library.write() as transaction:
-                tasks.finish_task(transaction, queued.id, "done", "nothing was stale")
-                storing.refresh_status(transaction, queued.exposure)
+            self._drop(epoch, queued, "done", "nothing was stale")
             return
         runs = [
             {"id": call.run, "step": call.step, "fingerprint": call.fingerprint, "params": dict(call.params)}
@@ -181,7 +202,14 @@ class Processor:
         def emit(progress: Progress) -> None:
             tell(Event("progress", task.exposure, task.name, progress=progress))
 
-        executor.submit(task, lambda identity, result: self._inbox.put((identity, result)), emit)
+        inbox = self._inbox
+        executor.submit(task, lambda identity, result: inbox.put((identity, result)), emit)
+
+    def _drop(self, epoch: int, queued: tasks.QueuedTask, state: str, reason: str) -> None:
+        with self.project.library.write() as transaction:
+            tasks.check_lease(transaction, epoch)
+            tasks.finish_task(transaction, queued.id, state, reason)
+            storing.refresh_status(transaction, queued.exposure)
 
     def _prepare(self, epoch: int, queued: tasks.QueuedTask, *, gpu: bool) -> Task | None:
         project = self.project
@@ -226,9 +254,10 @@ class Processor:
             except queue.Empty:
                 return
             wait = 0
-            task, _ = self._flying.pop(identity)
+            task, _ = self._flying[identity]
             if isinstance(result, str):
                 again = tasks.lose(self.project, epoch, identity, f"{task.name}: {result}")
+                del self._flying[identity]
                 summary.lost += 1
                 summary.failed += not again
                 if not again:
@@ -236,6 +265,7 @@ class Processor:
                 tell(Event("lost", task.exposure, task.name, reason=result))
                 continue
             self.project.store(result)
+            del self._flying[identity]
             self._count(result, task, summary)
             tell(Event("stored", task.exposure, task.name, outcome=result))
 
@@ -255,12 +285,14 @@ class Processor:
 
     def _give_back(self, epoch: int) -> None:
         """Return what was not finished to the queue, and the lease to whoever comes next."""
+        for task, _ in self._flying.values():
+            # before the library is told: on a full disk it can only then be written again
+            shutil.rmtree(task.run_folder, ignore_errors=True)
         try:
-            for identity in list(self._flying):
+            for identity in self._flying:
                 tasks.lose(self.project, epoch, identity, "processing was stopped", count=False)
             tasks.release_lease(self.project.library, epoch)
-        except Exception as error:
-            # the library cannot be written any more: the next process finds the lease of a dead one and recovers
-            if not isinstance(error, tasks.ProjectError):
-                raise
+        except ProjectError:
+            # the library cannot be written any more: whoever comes next finds what was left and takes it over
+            tasks.forget_lease(self.project.library, epoch)
         self._flying.clear()

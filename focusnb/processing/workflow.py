@@ -13,8 +13,9 @@ from focusnb.steps.base import CATEGORIES, Step
 class Workflow:
     """Steps in the order in which they can run.
 
-    Raises ParameterError where two steps make one value, where a step is named twice, or where steps wait for each
-    other. Values that no step makes are :meth:`needs`; they must be there already, as facts or earlier findings.
+    Raises ParameterError where two steps make one value or write one file, where a step is named twice, or where steps
+    wait for each other. Values that no step makes are :meth:`needs`; they must be there already, as facts or earlier
+    findings.
     """
 
     def __init__(self, *steps: type[Step]) -> None:
@@ -50,8 +51,13 @@ class Workflow:
 
 def _makers(steps: Iterable[type[Step]]) -> dict[str, str]:
     makers: dict[str, str] = {}
+    writers: dict[str, str] = {}
     for step in steps:
         for spec in step.makes():
+            if spec.file is not None and writers.setdefault(spec.file, step.name) != step.name:
+                raise ParameterError(
+                    f"{writers[spec.file]} and {step.name} both write {spec.file}; name the file of one differently"
+                )
             if spec.name in makers:
                 raise ParameterError(
                     f"{makers[spec.name]} and {step.name} both make {spec.name}; take one of them, and "

@@ -29,7 +29,10 @@ Candidates = dict[str, dict[str, Any]]
 def check_facts(values: Mapping[str, Any]) -> dict[str, Any]:
     """Validate facts given as text or values; all faults in one ParameterError."""
     model = Acquisition.make(values)
-    return {name: plain(getattr(model, name)) for name in values}
+    checked = {name: plain(getattr(model, name)) for name in values}
+    if checked.get("kind", "movie") is None:
+        raise ParameterError("kind is movie or image")
+    return checked
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, str]:
@@ -49,11 +52,15 @@ def plain(value: Any) -> Any:
 
 
 def add_origin(candidates: Candidates, origin: str, values: Mapping[str, Any]) -> Candidates:
-    """Add or replace what one origin says; returns new candidates."""
+    """Add or replace what one origin says, None taking it back; returns new candidates."""
     merged = {name: dict(origins) for name, origins in candidates.items()}
     for name, value in values.items():
         if value is not None:
             merged.setdefault(name, {})[origin] = plain(value)
+        elif origin in merged.get(name, {}):
+            del merged[name][origin]
+            if not merged[name]:
+                del merged[name]
     return merged
 
 
@@ -69,7 +76,12 @@ def resolve(candidates: Candidates) -> dict[str, tuple[Any, str]]:
     return chosen
 
 
-def disagreements(candidates: Candidates, exposure: str) -> list[str]:
+def columns(candidates: Candidates) -> dict[str, Any]:
+    """The facts in force, by name."""
+    return {name: value for name, (value, _) in resolve(candidates).items()}
+
+
+def disagreements(candidates: Candidates) -> list[str]:
     """Name the facts on which two origins differ by more than 1 %, each in a sentence."""
     told = []
     specs: dict[str, Spec] = {spec.name: spec for spec in Acquisition.specs()}
@@ -80,7 +92,7 @@ def disagreements(candidates: Candidates, exposure: str) -> list[str]:
             spec = specs[name]
             unit = f" {spec.unit}" if spec.unit else ""
             told.append(
-                f"{exposure}: {spec.label.lower()} is {value:g}{unit} by {_origin(origin)} and {different:g}{unit} by "
+                f"{spec.label.lower()} is {value:g}{unit} by {_origin(origin)} and {different:g}{unit} by "
                 f"{_origin(other)}; {value:g}{unit} is used"
             )
     return told

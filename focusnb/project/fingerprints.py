@@ -97,7 +97,8 @@ def plan(
             for spec in step.needs()
         }
         prints[step.name] = fingerprint(step, params.get(step.name, {}), exposure, made_by, programs)
-        if not everything and any(spec.name in blocked and spec.required for spec in step.Inputs.specs()):
+        required = {spec.name for spec in step.Inputs.specs() if spec.required}
+        if not everything and required & (blocked - exposure.overrides.keys()):
             blocked.update(spec.name for spec in step.makes())
             wanted[step.name] = False
             continue

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import json
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,25 +32,47 @@ SUFFIXES = (".tif", ".tiff", ".mrc", ".mrcs", ".eer")
 _REFERENCE_NAME = re.compile(r"(^|[_.\- ])(gain|gainref|countref|superref|dark|defects?)([_.\- ]|$)", re.IGNORECASE)
 _KINDS = ("movie", "image")
 
+REFERENCES = "references"
+"""Folder of gain references and defects within a project."""
+
 
 @dataclass
 class ImportReport:
-    """What an import did: ids of exposures added and updated, files left alone, and sentences for the user."""
+    """What an import did: ids of exposures added and updated, files known already, and what is to be told."""
 
     added: list[int] = field(default_factory=list)
     updated: list[int] = field(default_factory=list)
     known: int = 0
-    messages: list[str] = field(default_factory=list)
+    _told: dict[str, list[str]] = field(default_factory=dict)
 
-    def tell(self, message: str) -> None:
-        """Keep a sentence once."""
-        if message not in self.messages:
-            self.messages.append(message)
+    def tell(self, message: str, *, about: str = "") -> None:
+        """Keep a sentence once, with the files or exposures it is about."""
+        names = self._told.setdefault(message, [])
+        if about and about not in names:
+            names.append(about)
+
+    @property
+    def messages(self) -> list[str]:
+        """Sentences for the user; one that is about many files names the first and counts the others."""
+        return [self._sentence(message, names) for message, names in self._told.items()]
+
+    @staticmethod
+    def _sentence(message: str, names: list[str]) -> str:
+        if not names:
+            return message
+        others = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+        return f"{names[0]}{others}: {message}"
+
+
+@dataclass(frozen=True)
+class _Imported:
+    id: int
+    name: str
+    content: str
 
 
 @dataclass(frozen=True)
 class _Options:
-    kind: str | None
     facts: Mapping[str, Any]
     group: str | None
     link: bool
@@ -75,31 +102,47 @@ def add(
 
     A file imported before is not imported again; where facts, gain or defects are given it gets them, and what depends
     on them becomes stale. Files that cannot be read become exposures as well: processing them tells the reason in
-    their row. Raises ParameterError for facts that are not valid and for paths that do not exist.
+    their row; one that cannot be copied is left out and told. Raises ParameterError for facts that are not valid and
+    for paths that do not exist, ProjectError where the project cannot be written.
     """
+    project.library.check_writable()
     if kind is not None and kind not in _KINDS:
         raise ParameterError(f"kind is {' or '.join(_KINDS)}, not {kind}")
-    given = fact_rules.check_facts(dict(facts or {}))
+    given = checked_facts(project, facts or {})
     report = ImportReport()
     references: dict[str, Any] = {}
     shape = None
     if gain_reference is not None:
-        references["gain_reference"] = _reference(project, Path(gain_reference), "gain reference")
+        references["gain_reference"] = copy_reference(project, Path(gain_reference), "gain reference")
         shape = _gain_shape(Path(gain_reference), report)
     if defects is not None:
-        references["defects"] = _reference(project, Path(defects), "defects file")
-    options = _Options(kind, {**given, **references}, group, link, shape)
+        references["defects"] = copy_reference(project, Path(defects), "defects file")
+    if kind is not None:
+        given["kind"] = kind
+    options = _Options({**given, **references}, group, link, shape)
     not_movies = {Path(p).resolve() for p in (gain_reference, defects) if p is not None}
     found = list(_find(paths, not_movies, report))
-    known = _known_sources(project)
+    known, contents = _known(project)
     for number, path in enumerate(found):
         if progress is not None:
             progress(number, len(found), path.name)
         source = str(path.resolve())
         if source in known:
             _update(project, known[source], options, report)
-        else:
-            report.added.append(_import(project, path, options, report))
+            continue
+        try:
+            exposure = _import_alone(project, path, options, report)
+        except FormatError as error:
+            report.tell(f"{error} It was left out.")
+            continue
+        if exposure is None:
+            report.known += 1
+            continue
+        report.added.append(exposure.id)
+        known[source] = exposure.id
+        twin = contents.setdefault(exposure.content, exposure.name)
+        if twin != exposure.name:
+            report.tell(f"has the same content as {twin}; imported all the same", about=str(path))
     if progress is not None:
         progress(len(found), len(found), "")
     return report
@@ -125,21 +168,41 @@ def _find(paths: list[Path], left_out: set[Path], report: ImportReport) -> Itera
             raise ParameterError(f"{path}: does not exist; check the path")
 
 
-def _known_sources(project: Project) -> dict[str, int]:
+def _known(project: Project) -> tuple[dict[str, int], dict[str, str]]:
+    """Ids by the file they came from, and names by content."""
     e = schema.exposures.c
     with project.library.read() as connection:
-        return {row.source: row.id for row in connection.execute(sa.select(e.source, e.id))}
+        rows = connection.execute(sa.select(e.source, e.id, e.content, e.exposure)).all()
+    return {row.source: row.id for row in rows}, {row.content: row.exposure for row in rows}
 
 
-def _reference(project: Project, path: Path, label: str) -> str:
-    """Copy a reference into the project under the name of its content; returns its path there."""
+def checked_facts(project: Project, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Validate facts; references named among them are copied into the project."""
+    own = [name for name in ("movie", "image", "metadata") if name in values]
+    if own:
+        raise ParameterError(f"{own[0]} is the file that is imported; it cannot be set")
+    checked = fact_rules.check_facts(values)
+    for name, label in (("gain_reference", "gain reference"), ("defects", "defects file")):
+        value = checked.get(name)
+        if value is not None and not (project.folder / value).is_file():
+            checked[name] = copy_reference(project, Path(value), label)
+    return checked
+
+
+def copy_reference(project: Project, path: Path, label: str) -> str:
+    """Copy a reference into a folder named by its content, under its own name; returns its path in the project.
+
+    Copied again under another name, it is the first copy that is used: the content decides.
+    """
     if not path.is_file():
         raise ParameterError(f"{path}: the {label} does not exist; check the path")
-    name = files.hash_file(path)[:16] + "".join(path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:])
-    target = project.folder / "references" / name
-    if not target.exists():
-        files.copy_verified(path, target)
-    return f"references/{name}"
+    folder = project.folder / REFERENCES / files.hash_file(path)[:16]
+    present = [held for held in folder.glob("*") if not held.name.startswith(".")]
+    if present:
+        return str(present[0].relative_to(project.folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    files.copy_verified(path, folder / path.name)
+    return str((folder / path.name).relative_to(project.folder))
 
 
 def _gain_shape(path: Path, report: ImportReport) -> tuple[int, int] | None:
@@ -151,30 +214,47 @@ def _gain_shape(path: Path, report: ImportReport) -> tuple[int, int] | None:
     return int(shape[0]), int(shape[1])
 
 
-def _import(project: Project, path: Path, options: _Options, report: ImportReport) -> int:
+def _import_alone(project: Project, path: Path, options: _Options, report: ImportReport) -> _Imported | None:
+    """Import a file while no other process chooses and fills a folder; None where one was faster with this file."""
+    e = schema.exposures.c
+    lock = os.open(project.folder / "exposures", os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems do not lock folders
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        with project.library.read() as connection:
+            if connection.execute(sa.select(e.id).where(e.source == str(path.resolve()))).first() is not None:
+                return None
+        return _import(project, path, options, report)
+    finally:
+        os.close(lock)
+
+
+def _import(project: Project, path: Path, options: _Options, report: ImportReport) -> _Imported:
+    try:
+        path.name.encode()
+    except UnicodeEncodeError:
+        raise FormatError(f"{path!r}: its name is not UTF-8; rename it and import it again.") from None
     candidates, frame_shape = _read_facts(project, path, options, report)
-    origin = "set"
-    if "kind" not in options.facts and options.kind is None:
+    if "kind" not in options.facts:
         # a file that cannot be read is taken for a movie: most are, and processing tells what is wrong with it
         frames = candidates.get("frame_count", {}).get("header", 2)
         candidates["kind"] = {"header": "movie" if frames > 1 else "image"}
-    elif options.kind is not None:
-        candidates["kind"] = {origin: options.kind}
     kind = str(fact_rules.resolve(candidates)["kind"][0])
-    _check_gain(path, frame_shape, options, candidates, report)
+    _check_gain(path, frame_shape, options, report)
     group = options.group or path.resolve().parent.name or "import"
     folder, name = _free_folder(project, group, _stem(path), str(path.resolve()))
-    raw = project.folder / folder / "raw" / path.name
-    raw.parent.mkdir(parents=True, exist_ok=True)
-    content = _place(path, raw, link=options.link)
-    candidates[kind] = {"header": f"raw/{path.name}"}
-    metadata = _metadata_file(path)
-    if metadata is not None:
-        files.copy_verified(metadata, raw.parent / metadata.name)
-        candidates["metadata"] = {"header": f"raw/{metadata.name}"}
-    resolved = {name: value for name, (value, _) in fact_rules.resolve(candidates).items()}
-    for message in fact_rules.disagreements(candidates, name):
-        report.tell(message)
+    raw = _empty_folder(project.folder / folder / "raw")
+    try:
+        content = _place(path, raw / path.name, link=options.link)
+        candidates[kind] = {"header": f"raw/{path.name}"}
+        metadata = _metadata_file(path)
+        if metadata is not None:
+            files.copy_verified(metadata, raw / metadata.name)
+            candidates["metadata"] = {"header": f"raw/{metadata.name}"}
+    except BaseException:
+        shutil.rmtree(raw.parent, ignore_errors=True)
+        raise
+    _tell_disagreements(candidates, name, report)
     with project.library.write() as transaction:
         row = {
             "exposure": name,
@@ -189,16 +269,27 @@ def _import(project: Project, path: Path, options: _Options, report: ImportRepor
             "revision": transaction.revision,
         }
         identity = int(transaction.execute(schema.exposures.insert().values(**row)).inserted_primary_key[0])
-        transaction.update_exposure(identity, resolved)
+        transaction.update_exposure(identity, fact_rules.columns(candidates))
         storing.write_record(project, transaction, identity)
-    return identity
+    return _Imported(identity, name, content)
+
+
+def _tell_disagreements(candidates: fact_rules.Candidates, exposure: str, report: ImportReport) -> None:
+    for message in fact_rules.disagreements(candidates):
+        report.tell(message, about=exposure)
+
+
+def _empty_folder(folder: Path) -> Path:
+    """The folder of raw files of an exposure to be; what an interrupted import left there is removed."""
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    return folder
 
 
 def _place(source: Path, target: Path, *, link: bool) -> str:
     if not link:
         return files.copy_verified(source, target)
-    if target.is_symlink():
-        target.unlink()
     target.symlink_to(source.resolve())
     return files.hash_file(source)
 
@@ -209,22 +300,39 @@ def _stem(path: Path) -> str:
         if name.lower().endswith(suffix):
             name = name[: -len(suffix)]
             break
-    return re.sub(r"[^\w.\-+]", "_", name) or "exposure"
+    return _as_name(name)
+
+
+def _as_name(text: str) -> str:
+    """A text as the name of a folder: never hidden, never a path."""
+    return re.sub(r"[^\w.\-+]", "_", text).lstrip(".") or "exposure"
 
 
 def _free_folder(project: Project, group: str, stem: str, source: str) -> tuple[str, str]:
-    """A folder that no exposure has; one left by an interrupted import of the same file is used again."""
+    """A folder that no exposure has; one left by an interrupted import is used again."""
     e = schema.exposures.c
-    folder_name = re.sub(r"[^\w.\-+]", "_", group)
+    folder_name = _as_name(group)
     number = 1
     while True:
         name = stem if number == 1 else f"{stem}_{number}"
         folder = f"exposures/{folder_name}/{name}"
         with project.library.read() as connection:
-            taken = connection.execute(sa.select(e.source).where(e.folder == folder)).scalar()
-        if taken is None:
+            taken = connection.execute(sa.select(e.id).where(e.folder == folder)).first() is not None
+        if not taken and _may_be_used(project.folder / folder, source):
             return folder, name
         number += 1
+
+
+def _may_be_used(folder: Path, source: str) -> bool:
+    """Whether a folder that no exposure owns holds nothing but what an interrupted import of this file left.
+
+    What a library was rebuilt without is not overwritten by another file of the same name.
+    """
+    try:
+        record = json.loads((folder / records.FILE_NAME).read_text())
+        return bool(record["source"] == source)
+    except (OSError, ValueError, TypeError, KeyError):
+        return not folder.exists() or all(path.name == "raw" or files.is_left_over(path) for path in folder.iterdir())
 
 
 def _metadata_file(path: Path) -> Path | None:
@@ -276,9 +384,9 @@ def _named_references(project: Project, path: Path, said: Mapping[str, Any], opt
     """Gain reference and defects that the metadata name and that lie beside the movie; given ones are stronger."""
     found: dict[str, str] = {}
     for name, label in (("gain_reference", "gain reference"), ("defects", "defects file")):
-        beside = path.with_name(str(said.get(name) or "")) if said.get(name) else None
+        beside = path.parent / Path(str(said[name])).name if said.get(name) else None
         if name not in options.facts and beside is not None and beside.is_file():
-            found[name] = _reference(project, beside, label)
+            found[name] = copy_reference(project, beside, label)
     return found
 
 
@@ -296,39 +404,52 @@ def _valid(path: Path, values: Mapping[str, Any], report: ImportReport) -> dict[
     return kept
 
 
-def _check_gain(
-    path: Path,
-    frame_shape: tuple[int, int] | None,
-    options: _Options,
-    candidates: fact_rules.Candidates,
-    report: ImportReport,
-) -> None:
+def _check_gain(path: Path, frame_shape: tuple[int, int] | None, options: _Options, report: ImportReport) -> None:
     if frame_shape is None or options.gain_shape is None:
         return
-    turned = int(candidates.get("gain_rotation", {}).get("set", 0)) % 2 == 1
+    turned = int(options.facts.get("gain_rotation") or 0) % 2 == 1
     shape = options.gain_shape[::-1] if turned else options.gain_shape
     if shape != frame_shape:
         report.tell(
-            f"{path.name}: its frames are {frame_shape[1]}×{frame_shape[0]} px and the gain reference is "
-            f"{shape[1]}×{shape[0]} px; give the right gain reference or its rotation and import again"
+            f"the frames are {frame_shape[1]}×{frame_shape[0]} px and the gain reference is "
+            f"{shape[1]}×{shape[0]} px; give the right gain reference or its rotation and import again",
+            about=path.name,
         )
 
 
 def _update(project: Project, identity: int, options: _Options, report: ImportReport) -> None:
     """Give an exposure imported before the facts of this call."""
-    values = dict(options.facts)
     if options.group is not None:
         project.move([identity], options.group)
-    if not values:
+    if not set_origin(project, [identity], "set", options.facts, report):
         report.known += 1
         return
-    with project.library.write() as transaction:
-        row = records.row_of(transaction.connection, identity)
-        candidates = fact_rules.add_origin(row["facts"], "set", values)
-        if candidates == row["facts"]:
-            report.known += 1
-            return
-        resolved = {name: value for name, (value, _) in fact_rules.resolve(candidates).items()}
-        transaction.update_exposure(identity, {"facts": candidates, **resolved})
-        storing.write_record(project, transaction, identity)
     report.updated.append(identity)
+
+
+def set_origin(
+    project: Project, exposures: Iterable[int], origin: str, values: Mapping[str, Any], report: ImportReport
+) -> int:
+    """Write what an origin says of facts; None takes back what it said. Returns how many exposures changed."""
+    changed = 0
+    with project.library.write() as transaction:
+        for identity in exposures:
+            row = records.row_of(transaction.connection, identity)
+            candidates = _with_kind(fact_rules.add_origin(row["facts"], origin, values))
+            if candidates == row["facts"]:
+                continue
+            changed += 1
+            missing = dict.fromkeys(row["facts"].keys() - candidates.keys())
+            transaction.update_exposure(identity, {"facts": candidates, **missing, **fact_rules.columns(candidates)})
+            storing.write_record(project, transaction, identity)
+            _tell_disagreements(candidates, row["exposure"], report)
+    return changed
+
+
+def _with_kind(candidates: fact_rules.Candidates) -> fact_rules.Candidates:
+    """The raw file under the name of the exposure's kind, where that was changed."""
+    kind = str(fact_rules.resolve(candidates)["kind"][0])
+    other = "image" if kind == "movie" else "movie"
+    if kind in candidates or other not in candidates:
+        return candidates
+    return {kind: candidates[other], **{name: origins for name, origins in candidates.items() if name != other}}

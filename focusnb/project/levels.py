@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from focusnb.errors import ParameterError
 from focusnb.project import schema
-from focusnb.project.library import Library, Transaction, encode, now, who
+from focusnb.project.library import Transaction, encode, now, who
 from focusnb.steps.base import Step, StepParams
 
 LEVELS = ("default", "project", "group", "exposure")
@@ -29,23 +29,53 @@ def user_defaults() -> dict[str, dict[str, Any]]:
     if not path.is_file():
         return {}
     try:
-        return tomllib.loads(path.read_text())
+        found = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ParameterError(f"{path}: is not valid TOML ({error}); correct or remove it") from error
+    for step, values in found.items():
+        if not isinstance(values, dict):
+            raise ParameterError(f"{path}: {step} is not within the table of a step; write it below [STEP]")
+    return found
 
 
-def read_levels(library: Library, step: str) -> dict[tuple[str, str], dict[str, Any]]:
-    """All stored choices of a step by (level, key)."""
+Stored = dict[tuple[str, str], dict[str, Any]]
+"""Choices of one step by level and key."""
+
+
+def read_levels(connection: sa.Connection, step: str) -> Stored:
+    """All stored choices of a step."""
     p = schema.parameters
-    stored: dict[tuple[str, str], dict[str, Any]] = {}
-    with library.read() as connection:
-        for row in connection.execute(sa.select(p.c.level, p.c.key, p.c.name, p.c.value).where(p.c.step == step)):
-            stored.setdefault((row.level, row.key), {})[row.name] = row.value
+    stored: Stored = {}
+    for row in connection.execute(sa.select(p.c.level, p.c.key, p.c.name, p.c.value).where(p.c.step == step)):
+        stored.setdefault((row.level, row.key), {})[row.name] = row.value
     return stored
 
 
+def check(connection: sa.Connection, step: type[Step], stored: Stored) -> None:
+    """ParameterError unless what is in force anywhere is valid: values valid by themselves may not fit together."""
+    resolve(step, stored, group=None, exposure=None)
+    e = schema.exposures.c
+    own = [int(key) for level, key in stored if level == "exposure"]
+    places: set[tuple[str, int | None]] = {(key, None) for level, key in stored if level == "group"}
+    for start in range(0, len(own), 500):
+        rows = connection.execute(sa.select(e.id, e.group).where(e.id.in_(own[start : start + 500])))
+        places |= {(row.group, row.id) for row in rows}
+    for group, exposure in places:
+        try:
+            resolve(step, stored, group=group, exposure=exposure)
+        except ParameterError as error:
+            where = f"group {group}" if exposure is None else f"exposure {exposure}"
+            raise ParameterError(f"{error} (with the choices of {where})") from error
+
+
+def as_stored(step: type[Step], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Choices in their declared types, as JSON keeps them."""
+    model = step.Params.make(given)
+    return {name: encode_json(getattr(model, name)) for name in given}
+
+
 def resolve(
-    step: type[Step], stored: Mapping[tuple[str, str], Mapping[str, Any]], *, group: str | None, exposure: int | None
+    step: type[Step], stored: Stored, *, group: str | None, exposure: int | None
 ) -> tuple[StepParams, dict[str, str]]:
     """Return the choices in force and, for each, the level it comes from. Names not declared any more are left out."""
     declared = {spec.name for spec in step.Params.specs()}
@@ -62,21 +92,21 @@ def resolve(
 
 
 def write(
-    transaction: Transaction, step: type[Step], level: str, key: str, merged: Mapping[str, Any], names: list[str]
+    transaction: Transaction, step: type[Step], level: str, key: str, values: Mapping[str, Any], names: list[str]
 ) -> None:
-    """Store the named choices on a level; ``merged`` was validated as a whole before."""
+    """Store the named choices on a level; those that ``values`` does not hold are cleared."""
     p = schema.parameters
     for name in names:
         where = (p.c.level == level) & (p.c.key == key) & (p.c.step == step.name) & (p.c.name == name)
         transaction.execute(p.delete().where(where))
-        if merged.get(name) is not None or name in merged:
+        if name in values:
             transaction.execute(
                 p.insert().values(
                     level=level,
                     key=key,
                     step=step.name,
                     name=name,
-                    value=encode_json(merged[name]),
+                    value=values[name],
                     who=who(),
                     at=now(),
                     revision=transaction.revision,

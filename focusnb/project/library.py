@@ -9,15 +9,16 @@ import contextlib
 import datetime
 import getpass
 import json
+import re
 import shutil
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
-from focusnb.errors import ProjectError
+from focusnb.errors import ProgramMissing, ProjectError
 from focusnb.parameters import Spec
 from focusnb.project import schema
 
@@ -28,6 +29,17 @@ BUSY_TIMEOUT = 30.0
 """Seconds a writer waits for another one."""
 
 FILE_NAME = "library.sqlite"
+
+_CURES = {
+    ("malformed", "not a database"): ("it is damaged; 'focusnb rebuild {folder}' makes it again from the exposures"),
+    ("no such table",): ("it is no library of focusnb; 'focusnb rebuild {folder}' makes one from the exposures"),
+    ("full",): "the disk is full; make room and run again",
+    ("readonly", "read-only", "unable to open"): (
+        "it cannot be written; give this user write access to the project's folder"
+    ),
+    ("locked",): "another process kept it locked for more than {timeout:.0f} s; end that process and try again",
+}
+"""What SQLite's words mean for the user."""
 
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "lustre", "gpfs", "beegfs", "9p", "ceph", "afs"}
 
@@ -44,6 +56,14 @@ def who() -> str:
     except (KeyError, OSError):
         user = "unknown"
     return f"{user}@{socket.gethostname()}"
+
+
+class Declaration(NamedTuple):
+    """A declared value with its kind (fact or finding) and the step that makes it."""
+
+    kind: str
+    step: str | None
+    spec: Spec
 
 
 class Library:
@@ -63,7 +83,7 @@ class Library:
             self._migrate()
             if self.path is not None and not self.read_only:
                 self._claim_host()
-        except sa.exc.DatabaseError as error:
+        except sa.exc.DBAPIError as error:
             self.engine.dispose()
             raise self._explain(error) from error
         except BaseException:
@@ -74,33 +94,34 @@ class Library:
         """Release the file."""
         self.engine.dispose()
 
-    def _explain(self, error: sa.exc.DatabaseError) -> ProjectError:
-        text = str(error.orig)
-        if "malformed" in text or "not a database" in text:
-            folder = Path(str(self.location)).parent
-            cure = f"it is damaged; 'focusnb rebuild {folder}' makes it again from the exposures"
-        elif "full" in text:
-            cure = "the disk is full; make room and run again"
-        elif "readonly" in text or "read-only" in text or "unable to open" in text:
-            cure = "it cannot be written; give this user write access to the project's folder"
-        elif "locked" in text:
-            cure = f"another process kept it locked for more than {BUSY_TIMEOUT:.0f} s; end that process and try again"
-        else:
-            cure = text
-        return ProjectError(f"{self.location}: {cure}" if cure is text else f"{self.location}: {cure} ({text})")
+    def _explain(self, error: sa.exc.DBAPIError | Exception) -> ProjectError:
+        text = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error).strip()
+        for words, cure in _CURES.items():
+            if any(word in text for word in words) and self.path is not None:
+                told = cure.format(folder=self.path.parent, timeout=BUSY_TIMEOUT)
+                return ProjectError(f"{self.location}: {told} ({text})")
+        return ProjectError(f"{self._told()}: {text}")
+
+    def _told(self) -> str:
+        """The library's place as messages name it, without a password."""
+        return str(self.path) if self.path is not None else self.engine.url.render_as_string(hide_password=True)
 
     # Transactions
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Transaction]:
         """Open a transaction that raises the revision by one; nothing is kept if the block raises."""
-        if self.read_only:
-            raise ProjectError(f"{self.path}: cannot be written; give this user write access to the project's folder")
+        self.check_writable()
         try:
             with self._begin() as connection:
                 yield Transaction(connection)
-        except sa.exc.DatabaseError as error:
+        except sa.exc.DBAPIError as error:
             raise self._explain(error) from error
+
+    def check_writable(self) -> None:
+        """ProjectError where this user cannot write here."""
+        if self.read_only:
+            raise ProjectError(f"{self.path}: cannot be written; give this user write access to the project's folder")
 
     @contextlib.contextmanager
     def _begin(self) -> Iterator[sa.Connection]:
@@ -115,7 +136,7 @@ class Library:
         try:
             with self.engine.connect() as connection:
                 yield connection
-        except sa.exc.DatabaseError as error:
+        except sa.exc.DBAPIError as error:
             raise self._explain(error) from error
 
     @property
@@ -148,6 +169,12 @@ class Library:
                 f"{self.location}: written by a newer focusnb (library version {found}, this one reads up to "
                 f"{schema.VERSION}); update focusnb"
             )
+        missing = [version for version in range(found, schema.VERSION) if version not in schema.MIGRATIONS]
+        if missing:
+            raise ProjectError(
+                f"{self._told()}: library version {found} is older than this focusnb can read; open it with the "
+                "focusnb that made it, or rebuild it from the exposures with 'focusnb rebuild'"
+            )
         if self.read_only:
             raise ProjectError(
                 f"{self.location}: library version {found} must be brought to {schema.VERSION}, and the folder "
@@ -157,7 +184,8 @@ class Library:
             self.engine.dispose()
             self.backup(f"version-{found}")
         with self._begin() as connection:
-            for version in range(found, schema.VERSION):
+            # another process may have migrated it while this one waited for the lock
+            for version in range(int(self._meta(connection, "schema") or 0), schema.VERSION):
                 schema.MIGRATIONS[version](connection)
             schema.metadata.create_all(connection)
             connection.execute(
@@ -176,6 +204,11 @@ class Library:
         ):
             source.backup(out)
         return target
+
+    def checkpoint(self) -> None:
+        """Bring a SQLite library into its one file."""
+        with self.engine.connect() as connection:
+            connection.connection.driver_connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[union-attr]
 
     def _claim_host(self) -> None:
         """On a network file system SQLite's locks do not hold between hosts: one host only."""
@@ -205,24 +238,39 @@ class Library:
             self._columns = {row.name: Spec.from_dict(row.spec) for row in rows}
         return self._columns
 
-    def declare(self, specs: Iterable[Spec], *, kind: str, step: str | None = None) -> None:
-        """Make sure that every declared value has its column and its present declaration."""
+    def declare(self, declarations: Iterable[Declaration]) -> None:
+        """Make sure that every declared value has its column and its present declaration.
+
+        Where several steps make a value, the declaration given first counts. ProjectError where a name is taken by
+        the library itself, or where two steps give it different types.
+        """
+        wanted: dict[str, Declaration] = {}
+        for declaration in declarations:
+            spec = declaration.spec
+            if spec.name in schema.exposures.c:
+                raise ProjectError(
+                    f"{spec.name} is a column of every library and cannot be declared by "
+                    f"{declaration.step or declaration.kind}; name it differently"
+                )
+            first = wanted.setdefault(spec.name, declaration)
+            if (first.spec.type, first.spec.kind) != (spec.type, spec.kind):
+                raise ProjectError(
+                    f"{spec.name} is {first.spec.kind} ({first.spec.type}) by {first.step or first.kind} and "
+                    f"{spec.kind} ({spec.type}) by {declaration.step or declaration.kind}; name one of them differently"
+                )
         known = self.column_specs()
-        changed = [spec for spec in specs if known.get(spec.name) != spec]
+        changed = [item for name, item in wanted.items() if known.get(name) != item.spec]
         if not changed or self.read_only:
             return
         with self.write() as transaction:
             connection = transaction.connection
             present = {column["name"] for column in sa.inspect(connection).get_columns("exposures")}
-            for spec in changed:
-                if spec.name in schema.exposures.c:
-                    raise ProjectError(
-                        f"{spec.name} is a column of every library and cannot be declared by {step or kind}"
-                    )
+            c = schema.columns.c
+            for kind, step, spec in changed:
                 if spec.kind != "transient" and spec.name not in present:
                     name = connection.dialect.identifier_preparer.quote(spec.name)
                     connection.execute(sa.text(f"ALTER TABLE exposures ADD COLUMN {name} {schema.column_type(spec)}"))
-                connection.execute(schema.columns.delete().where(schema.columns.c.name == spec.name))
+                connection.execute(schema.columns.delete().where(c.name == spec.name))
                 connection.execute(
                     schema.columns.insert().values(name=spec.name, kind=kind, step=step, spec=spec.to_dict())
                 )
@@ -231,24 +279,27 @@ class Library:
     # Reading tables
 
     def frame(self, query: str, parameters: tuple[Any, ...] = ()) -> pd.DataFrame:
-        """Read a query into a DataFrame, through Arrow where the library is a SQLite file."""
+        """Read a query into a DataFrame, column by column through Arrow.
+
+        By the library's own connections: a driver that brings a second copy of SQLite into this process would undo
+        their locks and delete the log they write (sqlite.org/howtocorrupt.html, 2.2.1).
+        """
         import pandas as pd
+        import pyarrow as pa
 
-        if self.path is None:
-            with self.read() as connection:
-                result = connection.exec_driver_sql(query.replace("?", "%s"), parameters)
-                return pd.DataFrame(result.all(), columns=list(result.keys()))
-        import adbc_driver_sqlite.dbapi as adbc
-
-        try:
-            with adbc.connect(_uri(self.path, self.read_only)) as connection, connection.cursor() as cursor:
-                # the driver guesses a column's type from its first batch: one batch holds the whole table
-                cursor.adbc_statement.set_options(**{"adbc.sqlite.query.batch_rows": "10000000"})
-                cursor.execute("PRAGMA busy_timeout = 30000")
-                cursor.execute(query, parameters)
-                return cursor.fetch_arrow_table().to_pandas()
-        except adbc.Error as error:
-            raise ProjectError(f"{self.path}: {error}") from error
+        with self.read() as connection:
+            result = connection.exec_driver_sql(
+                query if self.path is not None else query.replace("?", "%s"), parameters
+            )
+            names = list(result.keys())
+            rows = result.cursor.fetchall() if result.cursor is not None else []
+        columns: dict[str, Any] = {}
+        for name, values in zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True):
+            try:
+                columns[name] = pa.array(values).to_pandas()
+            except pa.ArrowInvalid:  # text among numbers
+                columns[name] = pd.Series(values, dtype=object)
+        return pd.DataFrame(columns)
 
 
 class Transaction:
@@ -306,7 +357,7 @@ def encode(value: Any) -> Any:
 
 def _engine(path: Path | None, location: str, read_only: bool) -> sa.Engine:
     if path is None:
-        return sa.create_engine(location, isolation_level="REPEATABLE READ")
+        return _server_engine(location)
     network = _file_system(path) in _NETWORK
 
     def connect() -> Any:
@@ -329,6 +380,17 @@ def _engine(path: Path | None, location: str, read_only: bool) -> sa.Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
+
+
+def _server_engine(location: str) -> sa.Engine:
+    # the driver of the extra 'postgres', where the URL names none
+    url = re.sub(r"^postgres(ql)?://", "postgresql+pg8000://", location)
+    try:
+        return sa.create_engine(url, isolation_level="REPEATABLE READ")
+    except ModuleNotFoundError as error:
+        raise ProgramMissing(f"{error.name} is not installed: pip install 'focusnb[postgres]'") from error
+    except (sa.exc.ArgumentError, ValueError) as error:
+        raise ProjectError(f"{location}: is no address of a database; write postgresql://user@host/name") from error
 
 
 def _uri(path: Path, read_only: bool) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +21,9 @@ from focusnb.parameters import Spec
 from focusnb.project import facts as fact_rules
 from focusnb.project import fingerprints, levels, records, schema, storing, tables
 from focusnb.project.library import FILE_NAME as LIBRARY_NAME
-from focusnb.project.library import Library, now, remove_sqlite
+from focusnb.project.library import Declaration, Library, now
 from focusnb.quantities import Acquisition
-from focusnb.steps.base import Step, StepParams, find_step, steps_in
+from focusnb.steps.base import Step, StepParams, built_in_steps, find_step, steps_in
 from focusnb.steps.task import Outcome
 from focusnb.steps.trust import is_trusted
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 SETTINGS_NAME = "project.json"
 TRASH = "TRASH"
+_FOLDERS = ("exposures", "references", "sets", "steps")
 FLAGS = ("red", "green", "blue", "gold")
 
 
@@ -68,20 +71,31 @@ class Project:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ProjectError(f"{path}: exists and is not empty; choose a new folder")
         defaults = levels.user_defaults()
-        try:
-            for name in ("exposures", "references", "sets", "steps"):
-                (path / name).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ProjectError(f"{path}: cannot be made ({error.strerror}); choose a folder you may write") from error
         settings = {"name": path.name, "id": uuid.uuid4().hex, "mode": chosen.name, "created": now(), "steps": []}
         if library:
             settings["library"] = library
-        opened = Library(library or path / LIBRARY_NAME, create=True)
-        files.write_json(path / SETTINGS_NAME, settings)
-        project = cls(path, settings, opened)
-        project._declare()
-        for step, values in defaults.items():
-            project.set_params(step, **values)
+        existed = path.exists()
+        try:
+            for name in _FOLDERS:
+                (path / name).mkdir(parents=True, exist_ok=True)
+            project = cls(path, settings, Library(library or path / LIBRARY_NAME, create=True))
+            project.declare()
+            for step, values in defaults.items():
+                project.set_params(step, **values)
+            # last: what has no settings is no project yet, and may be made again
+            files.write_json(path / SETTINGS_NAME, settings)
+        except BaseException as error:
+            for name in (*_FOLDERS, *(p.name for p in path.glob(f"{LIBRARY_NAME}*"))):
+                shutil.rmtree(path / name, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    (path / name).unlink()
+            if not existed:
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+            if isinstance(error, OSError):
+                reason = f"cannot be made ({error.strerror}); choose a folder you may write"
+                raise ProjectError(f"{path}: {reason}") from error
+            raise
         return project
 
     @classmethod
@@ -90,7 +104,7 @@ class Project:
         path = Path(folder).resolve()
         settings = read_settings(path)
         project = cls(path, settings, Library(settings.get("library") or path / LIBRARY_NAME))
-        project._declare()
+        project.declare()
         return project
 
     def close(self) -> None:
@@ -157,12 +171,16 @@ class Project:
         self.settings = {**self.settings, "steps": list(names)}
         files.write_json(self.folder / SETTINGS_NAME, self.settings)
 
-    def _declare(self) -> None:
+    def declare(self) -> None:
         """Give every declared value its column."""
-        steps = self.steps()
-        self.library.declare(Acquisition.specs(), kind="fact")
-        for step in steps.values():
-            self.library.declare(step.makes(), kind="finding", step=step.name)
+        facts = [Declaration("fact", None, spec) for spec in Acquisition.specs()]
+        try:
+            steps = self.steps()
+        except ParameterError:
+            # a step of the user's that cannot be loaded is told where it is asked for; the project opens without it
+            steps = built_in_steps()
+        findings = [Declaration("finding", step.name, spec) for step in steps.values() for spec in step.makes()]
+        self.library.declare([*facts, *findings])
 
     def specs(self) -> dict[str, Spec]:
         """The declaration of every fact and finding of this project."""
@@ -182,7 +200,8 @@ class Project:
         trial : show the results of this trial in place of the adopted ones
         where : only these exposures, by id
         """
-        return tables.exposures(self.library, trial=trial, ids=where)
+        makes = {name: [spec.name for spec in step.makes()] for name, step in self.steps().items()} if trial else None
+        return tables.exposures(self.library, trial=trial, ids=where, makes=makes)
 
     def runs(self, *, exposure: int | None = None) -> pd.DataFrame:
         """The history: one row per attempt of a step on an exposure."""
@@ -213,15 +232,16 @@ class Project:
     # Facts and choices
 
     def set_facts(self, exposures: Iterable[int], *, origin: str = "hand", **values: Any) -> None:
-        """Set facts of exposures by hand; all valid or none written. What depends on them becomes stale."""
-        checked = fact_rules.check_facts(values)
-        with self.library.write() as transaction:
-            for identity in exposures:
-                row = records.row_of(transaction.connection, identity)
-                candidates = fact_rules.add_origin(row["facts"], origin, checked)
-                resolved = {name: value for name, (value, _) in fact_rules.resolve(candidates).items()}
-                transaction.update_exposure(identity, {"facts": candidates, **resolved})
-                self._write_record(transaction, identity)
+        """Set facts of exposures by hand; all valid or none written. What depends on them becomes stale.
+
+        A value of None takes back what was set; a gain reference or defects file is copied into the project.
+        """
+        from focusnb.project import importer
+
+        if origin not in fact_rules.ORIGINS:
+            raise ParameterError(f"{origin} is no origin of facts; there are {', '.join(fact_rules.ORIGINS)}")
+        checked = importer.checked_facts(self, values)
+        importer.set_origin(self, exposures, origin, checked, importer.ImportReport())
 
     def params(self, step: str, exposure: int | None = None) -> tuple[StepParams, dict[str, str]]:
         """The choices in force for a step, and the level each comes from."""
@@ -229,7 +249,8 @@ class Project:
         if exposure is not None:
             with self.library.read() as connection:
                 group = str(records.row_of(connection, exposure)["group"])
-        stored = levels.read_levels(self.library, step)
+        with self.library.read() as connection:
+            stored = levels.read_levels(connection, step)
         return levels.resolve(self.step(step), stored, group=group, exposure=exposure)
 
     def set_params(self, step: str, *, level: str = "project", key: str | int = "", **values: Any) -> None:
@@ -245,12 +266,15 @@ class Project:
         for name in values:
             declared.Params.spec(name)
         given = {name: value for name, value in values.items() if value is not None}
-        stored = levels.read_levels(self.library, step).get((level, str(key)), {})
-        known = {name: value for name, value in stored.items() if name in {s.name for s in declared.Params.specs()}}
-        merged = {name: value for name, value in {**known, **given}.items() if name in given or name not in values}
-        model = declared.Params.make(merged)
-        checked = {name: getattr(model, name) for name in merged}
+        if level == "exposure":
+            with self.library.read() as connection:
+                records.row_of(connection, int(key))
         with self.library.write() as transaction:
+            stored = levels.read_levels(transaction.connection, step)
+            known = {name: value for name, value in stored.get((level, str(key)), {}).items() if name not in values}
+            stored[level, str(key)] = {**known, **given}
+            levels.check(transaction.connection, declared, stored)
+            checked = levels.as_stored(declared, given)
             levels.write(transaction, declared, level, str(key), checked, list(values))
 
     # What people decide
@@ -337,7 +361,8 @@ class Project:
         retry: bool = False,
     ) -> dict[int, list[fingerprints.Planned]]:
         """The steps of a workflow to run on each exposure, resolved; exposures with nothing to do are left out."""
-        stored = {step.name: levels.read_levels(self.library, step.name) for step in workflow.steps}
+        with self.library.read() as connection:
+            stored = {step.name: levels.read_levels(connection, step.name) for step in workflow.steps}
         programs = fingerprints.program_versions(workflow.steps)
         cache: dict[tuple[str, int | None], dict[str, dict[str, Any]]] = {}
         with_own = {key for by_level in stored.values() for level, key in by_level if level == "exposure"}
@@ -364,9 +389,6 @@ class Project:
         """Adopt the results of a task: files by rename and rows in one transaction. False if it was stored before."""
         return storing.store(self, outcome)
 
-    def _write_record(self, transaction: Any, exposure: int) -> None:
-        storing.write_record(self, transaction, exposure)
-
 
 def create_project(folder: str | os.PathLike[str], *, mode: str, library: str | None = None) -> Project:
     """Make a new project; see :meth:`Project.create`."""
@@ -391,33 +413,3 @@ def read_settings(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ProjectError(f"{path}: cannot be read ({error}); restore it from a backup") from error
     return dict(settings)
-
-
-def rebuild(folder: str | os.PathLike[str]) -> tuple[Project, list[str]]:
-    """Make the library again from the exposures' records; returns the project and what was left out, in sentences.
-
-    The old library is kept beside it. Flags, groups and choices changed since an exposure was last processed are
-    taken from the old library where it can still be read.
-    """
-    path = Path(folder).resolve()
-    settings = read_settings(path)
-    if settings.get("library"):
-        raise ProjectError(
-            f"{path}: its library is {settings['library']}; rebuild works on libraries in the project's folder"
-        )
-    old = path / LIBRARY_NAME
-    salvaged = storing.salvage(old)
-    if old.exists():
-        remove_sqlite(old, into=path / f"library.{now()[:19].replace(':', '')}.old.sqlite")
-    library = Library(old, create=True)
-    project = Project(path, settings, library)
-    project._declare()
-    told: list[str] = []
-    with library.write() as transaction:
-        for _, record in records.find(path):
-            if isinstance(record, str):
-                told.append(record)
-            else:
-                records.restore(transaction, record, library.column_specs())
-        storing.put_back(transaction, salvaged)
-    return project, told

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from focusnb.errors import ParameterError
 from focusnb.io import files
 from focusnb.parameters import Spec
 from focusnb.project import schema
@@ -47,8 +48,10 @@ def find(project_folder: Path) -> Iterator[tuple[Path, dict[str, Any] | str]]:
     for path in sorted((project_folder / "exposures").glob(f"*/*/{FILE_NAME}")):
         try:
             record = json.loads(path.read_text())
-            if not isinstance(record, dict) or "id" not in record or "folder" not in record:
+            if not isinstance(record, dict) or not isinstance(record.get("id"), int) or not record.get("exposure"):
                 raise ValueError("it is no record of an exposure")
+            # the folder counts, not what it was called when the record was written
+            record["folder"] = str(path.parent.relative_to(project_folder))
         except (OSError, ValueError) as error:
             yield path, f"{path}: cannot be read ({error}); the exposure was left out, import it again"
         else:
@@ -58,7 +61,8 @@ def find(project_folder: Path) -> Iterator[tuple[Path, dict[str, Any] | str]]:
 def restore(transaction: Transaction, record: Mapping[str, Any], known: Mapping[str, Spec]) -> None:
     """Put one record back as a row with its current runs."""
     row = {name: record.get(name) for name in _ROW if name in schema.exposures.c}
-    row["status"] = row["status"] if row["status"] in ("done", "failed", "broken") else "new"
+    row["group"] = row["group"] or ""
+    row["status"], row["reason"] = overall(record.get("current") or {})
     transaction.execute(schema.exposures.insert().values(**row, revision=transaction.revision))
     facts = {name: value for name, (value, _) in _resolved(record.get("facts") or {}).items() if name in known}
     findings = {name: value for name, value in (record.get("findings") or {}).items() if name in known}
@@ -81,6 +85,15 @@ def restore(transaction: Transaction, record: Mapping[str, Any], known: Mapping[
         )
 
 
+def overall(current: Mapping[str, Mapping[str, Any]]) -> tuple[str, str | None]:
+    """Status and reason of an exposure from the state of its steps; the first that went wrong is told."""
+    for wrong in ("broken", "failed"):
+        for state in current.values():
+            if state.get("status") == wrong:
+                return wrong, state.get("reason")
+    return ("done" if current else "new"), None
+
+
 def _resolved(candidates: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
     from focusnb.project import facts
 
@@ -88,9 +101,11 @@ def _resolved(candidates: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
 
 
 def row_of(connection: sa.Connection, exposure: int) -> dict[str, Any]:
-    """All columns of an exposure's row, those of declared values included."""
-    result = connection.execute(sa.text("SELECT * FROM exposures WHERE id = :id"), {"id": exposure})
-    row = dict(result.mappings().one())
+    """All columns of an exposure's row, those of declared values included; ParameterError if there is none."""
+    found = connection.execute(sa.text("SELECT * FROM exposures WHERE id = :id"), {"id": exposure}).mappings().first()
+    if found is None:
+        raise ParameterError(f"there is no exposure {exposure}; 'focusnb table' shows the ids there are")
+    row = dict(found)
     for name in ("facts", "current"):
         row[name] = json.loads(row[name]) if isinstance(row[name], str) else row[name] or {}
     return row

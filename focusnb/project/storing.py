@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
+import math
+import operator
 import os
 import shutil
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from focusnb.errors import ParameterError
+from focusnb.parameters import Spec
 from focusnb.project import facts as fact_rules
 from focusnb.project import records, schema
 from focusnb.project.fingerprints import Exposure
 from focusnb.project.library import Library, Transaction, now, who
 from focusnb.project.tasks import check_lease, finish_task
 from focusnb.quantities import Acquisition
-from focusnb.steps.task import Outcome, StepOutcome
+from focusnb.steps.task import Outcome, StepOutcome, run_folder_name
 
 if TYPE_CHECKING:
     from focusnb.project.project import Project
@@ -33,13 +34,14 @@ def planning_rows(library: Library, ids: Iterable[int] | None) -> Iterator[Expos
     """Yield exposures as planning needs them."""
     e = schema.exposures.c
     query = sa.select(*(e[name] for name in _PLANNING)).order_by(e.id)
+    o = schema.overrides.c
+    in_force = sa.select(o.exposure_id, o.name, o.value).where(o.cleared_at.is_(None)).order_by(o.id)
     wanted = None if ids is None else {int(identity) for identity in ids}
     if wanted is not None and len(wanted) <= 500:
-        query = query.where(e.id.in_(wanted))
-    o = schema.overrides.c
+        query, in_force = query.where(e.id.in_(wanted)), in_force.where(o.exposure_id.in_(wanted))
     with library.read() as connection:
         by_hand: dict[int, dict[str, Any]] = {}
-        for row in connection.execute(sa.select(o.exposure_id, o.name, o.value).where(o.cleared_at.is_(None))):
+        for row in connection.execute(in_force):
             by_hand.setdefault(row.exposure_id, {})[row.name] = row.value
         rows = connection.execute(query).all()
     for row in rows:
@@ -83,7 +85,8 @@ def findings(library: Library, exposure: int) -> dict[str, Any]:
 
 def store(project: Project, outcome: Outcome) -> bool:
     """Adopt the files of an outcome by rename and its values in one transaction; False if it was stored before."""
-    run_folder = project.folder / outcome.folder / f".run-{outcome.task}"
+    run_folder = project.folder / outcome.folder / run_folder_name(outcome.task, outcome.epoch)
+    gone: list[str] = []
     with project.library.write() as transaction:
         check_lease(transaction, outcome.epoch)
         r = schema.runs
@@ -96,7 +99,7 @@ def store(project: Project, outcome: Outcome) -> bool:
             _store_run(transaction, outcome, step, known=step.run in states)
         if outcome.trial is None:
             _adopt(project, outcome, run_folder)
-            _store_values(project, transaction, outcome)
+            gone = _store_values(project, transaction, outcome)
             finish_task(transaction, outcome.task, _task_state(outcome))
             write_record(project, transaction, outcome.exposure)
         else:
@@ -104,6 +107,8 @@ def store(project: Project, outcome: Outcome) -> bool:
             finish_task(transaction, outcome.task, _task_state(outcome))
             refresh_status(transaction, outcome.exposure)
     shutil.rmtree(run_folder, ignore_errors=True)
+    for name in gone:
+        (project.folder / outcome.folder / name).unlink(missing_ok=True)
     return True
 
 
@@ -166,21 +171,38 @@ def _adopt(project: Project, outcome: Outcome, run_folder: Path) -> None:
 def _keep_trial(project: Project, outcome: Outcome, run_folder: Path) -> None:
     target = project.folder / outcome.folder / "trials" / str(outcome.trial)
     target.mkdir(parents=True, exist_ok=True)
-    if run_folder.is_dir():
-        for path in run_folder.iterdir():
-            os.replace(path, target / path.name)
+    for path in run_folder.iterdir() if run_folder.is_dir() else ():
+        if (target / path.name).is_dir():
+            shutil.rmtree(target / path.name)
+        os.replace(path, target / path.name)
 
 
-def _store_values(project: Project, transaction: Transaction, outcome: Outcome) -> None:
+def _made_by(project: Project, transaction: Transaction, step: str) -> list[Spec]:
+    """What a step makes; by the library where the step was changed or taken away while it ran."""
+    try:
+        return project.step(step).makes()
+    except ParameterError:
+        c = schema.columns.c
+        rows = transaction.execute(sa.select(c.spec).where((c.step == step) & (c.kind == "finding"))).scalars()
+        return [Spec.from_dict(row) for row in rows]
+
+
+def _store_values(project: Project, transaction: Transaction, outcome: Outcome) -> list[str]:
+    """Write what an outcome found into its row; returns the names of files that hold no result any more."""
     row = records.row_of(transaction.connection, outcome.exposure)
     current = dict(row["current"])
     values: dict[str, Any] = {}
+    file_names: dict[str, str] = {}
+    # the disk was full or the memory short: what was found before is as good as it was
+    spared = any(step.error == "ResourceError" for step in outcome.steps)
     for step in outcome.steps:
-        makes = [spec.name for spec in project.step(step.step).makes() if spec.kind != "transient"]
+        makes = _made_by(project, transaction, step.step)
+        kept = [spec.name for spec in makes if spec.kind != "transient"]
+        file_names |= {spec.name: spec.file for spec in makes if spec.file is not None}
         if step.status == "done":
-            values |= {name: step.values.get(name) for name in makes}
-        elif step.error != "ResourceError":
-            values |= dict.fromkeys(makes)
+            values |= {name: step.values.get(name) for name in kept}
+        elif step.error != "ResourceError" and not (step.status == "skipped" and spared):
+            values |= dict.fromkeys(kept)
         if step.status == "skipped":
             current.pop(step.step, None)
         else:
@@ -193,29 +215,21 @@ def _store_values(project: Project, transaction: Transaction, outcome: Outcome) 
                 "reason": step.reason or None,
                 "error": step.error or None,
                 "params": dict(step.params),
-                "makes": [spec.name for spec in project.step(step.step).makes()],
+                "makes": [spec.name for spec in makes],
                 "started_at": _time(step.started),
                 "finished_at": _time(step.started + step.seconds),
             }
-    status, reason = overall(current)
+    status, reason = records.overall(current)
     transaction.update_exposure(
         outcome.exposure,
         {**values, "current": current, "status": status, "reason": reason, "processed_at": _time(outcome.finished)},
     )
-
-
-def overall(current: Mapping[str, Mapping[str, Any]]) -> tuple[str, str | None]:
-    """Status and reason of an exposure from the state of its steps; the first that went wrong is told."""
-    for wrong in ("broken", "failed"):
-        for state in current.values():
-            if state.get("status") == wrong:
-                return wrong, state.get("reason")
-    return ("done" if current else "new"), None
+    return [file for name, file in file_names.items() if name in values and values[name] is None]
 
 
 def refresh_status(transaction: Transaction, exposure: int) -> None:
     """Set status and reason of an exposure from its adopted results."""
-    status, reason = overall(records.row_of(transaction.connection, exposure)["current"])
+    status, reason = records.overall(records.row_of(transaction.connection, exposure)["current"])
     transaction.update_exposure(exposure, {"status": status, "reason": reason})
 
 
@@ -244,6 +258,7 @@ def override(library: Library, exposure: int, values: Mapping[str, Any]) -> None
         _check_limits(specs[name], value)
     o = schema.overrides
     with library.write() as transaction:
+        records.row_of(transaction.connection, exposure)
         for name, value in values.items():
             same = (o.c.exposure_id == exposure) & (o.c.name == name) & o.c.cleared_at.is_(None)
             transaction.execute(o.update().where(same).values(cleared_at=now(), revision=transaction.revision))
@@ -255,21 +270,36 @@ def override(library: Library, exposure: int, values: Mapping[str, Any]) -> None
         transaction.update_exposure(exposure, {})
 
 
-def _check_limits(spec: Any, value: Any) -> None:
+def _check_limits(spec: Spec, value: Any) -> None:
     if spec.choices and value not in spec.choices:
         raise ParameterError(f"{spec.name} = {value!r}: {spec.label} is one of {', '.join(map(str, spec.choices))}")
-    if spec.type in ("float", "int") and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise ParameterError(f"{spec.name} = {value!r}: {spec.label} is a number{f' in {spec.unit}' * bool(spec.unit)}")
-    tests = {"gt": lambda v, m: v > m, "ge": lambda v, m: v >= m, "lt": lambda v, m: v < m, "le": lambda v, m: v <= m}
+    types: dict[str, tuple[str, tuple[type, ...]]] = {
+        "float": ("a number", (int, float)),
+        "int": ("a whole number", (int,)),
+        "bool": ("true or false", (bool,)),
+        "str": ("text", (str,)),
+    }
+    words, allowed = types.get(spec.type, ("", (object,)))
+    wrong = not isinstance(value, allowed) or (isinstance(value, bool) and spec.type != "bool")
+    if wrong or (isinstance(value, float) and not math.isfinite(value)):
+        raise ParameterError(f"{spec.name} = {value!r}: {spec.label} is {words}{f' in {spec.unit}' * bool(spec.unit)}")
+    tests = {
+        "gt": ("above", operator.gt),
+        "ge": ("at least", operator.ge),
+        "lt": ("below", operator.lt),
+        "le": ("at most", operator.le),
+    }
     for limit, bound in spec.limits.items():
-        if limit in tests and not tests[limit](value, bound):
-            raise ParameterError(f"{spec.name} = {value!r}: {spec.label} must be {limit} {bound} {spec.unit}".rstrip())
+        if limit in tests and not tests[limit][1](value, bound):
+            told = f"{spec.label} must be {tests[limit][0]} {bound:g} {spec.unit}".rstrip()
+            raise ParameterError(f"{spec.name} = {value!r}: {told}")
 
 
 def clear_override(library: Library, exposure: int, names: tuple[str, ...]) -> None:
     """End overrides of an exposure; they stay in the history."""
     o = schema.overrides
     with library.write() as transaction:
+        records.row_of(transaction.connection, exposure)
         active = (o.c.exposure_id == exposure) & o.c.cleared_at.is_(None)
         if names:
             active &= o.c.name.in_(names)
@@ -291,43 +321,3 @@ def selection(library: Library, name: str, exposures: Iterable[int] | None) -> l
         transaction.execute(s.delete().where(s.c.name == name))
         transaction.execute(s.insert().values(name=name, exposures=ids, at=now(), revision=transaction.revision))
     return ids
-
-
-# What a rebuilt library takes from the old one
-
-_SALVAGED = ("parameters", "overrides", "selections", "picks", "sets", "set_members")
-_DECISIONS = ("group", "flag", "comment")
-
-
-def salvage(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """Read from an old library what no record holds; what cannot be read is left out."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    if not path.is_file():
-        return found
-    with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.row_factory = sqlite3.Row
-        for name in (*_SALVAGED, "exposures"):
-            with contextlib.suppress(sqlite3.DatabaseError):
-                found[name] = [dict(row) for row in connection.execute(f'SELECT * FROM "{name}"')]
-    return found
-
-
-def put_back(transaction: Transaction, salvaged: Mapping[str, list[dict[str, Any]]]) -> None:
-    """Write what was salvaged into a new library, for exposures that exist there."""
-    e = schema.exposures
-    ids = set(transaction.execute(sa.select(e.c.id)).scalars())
-    for row in salvaged.get("exposures", []):
-        decided = {name: row.get(name) for name in _DECISIONS if row.get(name) is not None}
-        if row.get("id") in ids and decided:
-            transaction.execute(e.update().where(e.c.id == row["id"]).values(**decided))
-    for name in ("parameters", "overrides", "selections", "picks", "sets", "set_members"):
-        table = schema.metadata.tables[name]
-        for row in salvaged.get(name, []):
-            if row.get("exposure_id", None) not in (ids | {None}):
-                continue
-            values = {key: _loaded(table.c[key], value) for key, value in row.items() if key in table.c}
-            transaction.execute(table.insert().values(**values))
-
-
-def _loaded(column: sa.Column[Any], value: Any) -> Any:
-    return json.loads(value) if isinstance(column.type, sa.JSON) and isinstance(value, str) else value

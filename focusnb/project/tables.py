@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from focusnb.errors import ParameterError
 from focusnb.parameters import Spec
 from focusnb.project import facts as fact_rules
 from focusnb.project import records, schema
@@ -17,25 +18,36 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _FIRST = ("exposure", "group", "status", "reason", "flag", "comment")
+MOST_VARIABLES = 500
+"""Exposures named in one query."""
+
 _LAST = ("folder", "source", "imported_at", "processed_at")
 
 
 def exposures(
-    library: Library, *, trial: str | None = None, ids: Sequence[int] | None = None, since: int | None = None
+    library: Library,
+    *,
+    trial: str | None = None,
+    ids: Sequence[int] | None = None,
+    since: int | None = None,
+    makes: Mapping[str, Sequence[str]] | None = None,
 ) -> pd.DataFrame:
-    """Exposures with facts and findings; see :meth:`Project.table`."""
+    """Exposures with facts and findings; see :meth:`Project.table`. ``makes``: what each step makes, for a trial."""
     specs = {name: spec for name, spec in library.column_specs().items() if spec.kind != "transient"}
     names = [*_FIRST, *_ordered(library, specs), *_LAST]
     quoted = ", ".join('"' + name + '"' for name in ["id", *names])
-    query, parameters = f"SELECT {quoted} FROM exposures", ()
+    query = f"SELECT {quoted} FROM exposures"
+    parameters: tuple[Any, ...] = ()
     if since is not None:
-        query, parameters = query + " WHERE revision > ?", (since,)  # type: ignore[assignment]
+        query, parameters = query + " WHERE revision > ?", (since,)
+    elif ids is not None and len(ids) <= MOST_VARIABLES:
+        query += f" WHERE id IN ({', '.join(str(int(identity)) for identity in ids) or 'NULL'})"
     table = library.frame(query + " ORDER BY id", parameters)
     if ids is not None:
         table = table[table["id"].isin(list(ids))]
     table = table.set_index("id")
     if trial is not None:
-        table = _overlay_trial(library, table, trial)
+        table = _overlay_trial(library, table, trial, makes or {})
     _overlay_overrides(library, table)
     table = _typed(table, specs)
     table.attrs["units"] = {name: spec.unit for name, spec in specs.items() if spec.unit}
@@ -62,49 +74,75 @@ def _overlay_overrides(library: Library, table: pd.DataFrame) -> None:
     _put(table, [(row.exposure_id, row.name, row.value) for row in rows])
 
 
-def _overlay_trial(library: Library, table: pd.DataFrame, trial: str) -> pd.DataFrame:
+def _overlay_trial(
+    library: Library, table: pd.DataFrame, trial: str, makes: Mapping[str, Sequence[str]]
+) -> pd.DataFrame:
+    """The exposures of a trial: each step it ran shows its last run there, and nothing where that found nothing."""
     r = schema.runs.c
     with library.read() as connection:
         rows = connection.execute(
-            sa.select(r.exposure_id, r["values"], r.status, r.reason).where(r.trial == trial).order_by(r.started_at)
+            sa.select(r.exposure_id, r.step, r["values"].label("found"), r.status, r.reason)
+            .where((r.trial == trial) & r.status.in_(("done", "failed", "broken", "skipped")))
+            .order_by(r.started_at)
         ).all()
-    table = table[table.index.isin([row.exposure_id for row in rows])].copy()
-    cells = []
+    if not rows:
+        raise ParameterError(f"there is no trial {trial} with results")
+    last: dict[int, dict[str, Any]] = {}
     for row in rows:
-        cells += [(row.exposure_id, name, value) for name, value in (row.values or {}).items()]
-        cells += [(row.exposure_id, "status", row.status), (row.exposure_id, "reason", row.reason)]
+        last.setdefault(row.exposure_id, {})[row.step] = row
+    cells: list[tuple[int, str, Any]] = []
+    for identity, by_step in last.items():
+        for step, row in by_step.items():
+            found = dict.fromkeys(makes.get(step, ())) | (row.found or {})
+            cells += [(identity, name, value) for name, value in found.items()]
+        states = {step: {"status": row.status, "reason": row.reason} for step, row in by_step.items()}
+        status, reason = records.overall(states)
+        cells += [(identity, "status", status), (identity, "reason", reason)]
+    table = table[table.index.isin(list(last))].copy()
     _put(table, cells)
     return table
 
 
 def _put(table: pd.DataFrame, cells: Sequence[tuple[int, str, Any]]) -> None:
-    for name in {name for _, name, _ in cells if name in table.columns}:
-        column = table[name].astype(object)
-        for identity, other, value in cells:
-            if other == name and identity in column.index:
-                column.at[identity] = value
+    by_name: dict[str, dict[int, Any]] = {}
+    for identity, name, value in cells:
+        by_name.setdefault(name, {})[identity] = value
+    rows = {identity: number for number, identity in enumerate(table.index)}
+    for name, values in by_name.items():
+        if name not in table.columns:
+            continue
+        column = table[name].astype(object).to_numpy(copy=True)
+        for identity, value in values.items():
+            if identity in rows:
+                column[rows[identity]] = value
         table[name] = column
 
 
 def _typed(table: pd.DataFrame, specs: dict[str, Spec]) -> pd.DataFrame:
     import pandas as pd
 
-    types = {"float": "float64", "int": "Int64", "bool": "boolean", "str": "str"}
     columns = {}
     for name in table.columns:
         kind = specs[name].type if name in specs else "datetime_utc" if name.endswith("_at") else "str"
-        column = table[name]
-        if kind == "datetime_utc":
-            columns[name] = pd.to_datetime(column, format="ISO8601", utc=True)
-        elif kind == "datetime":
-            columns[name] = pd.to_datetime(column, format="ISO8601")
-        elif kind == "float":
-            columns[name] = pd.to_numeric(column).astype("float64")
-        elif kind == "str" and not column.notna().any():
-            columns[name] = pd.Series([None] * len(column), index=column.index, dtype="str")
-        else:
-            columns[name] = column.astype(types[kind])
+        try:
+            columns[name] = _as_type(table[name], kind)
+        except (TypeError, ValueError):
+            # an earlier version of a step may have found text where its successor finds numbers: nothing is lost
+            columns[name] = table[name].map(str, na_action="ignore").astype("str")
     return pd.DataFrame(columns, index=table.index)
+
+
+def _as_type(column: pd.Series[Any], kind: str) -> pd.Series[Any]:
+    import pandas as pd
+
+    types = {"int": "Int64", "bool": "boolean", "str": "str"}
+    if kind in ("datetime_utc", "datetime"):
+        return pd.to_datetime(column, format="ISO8601", utc=kind == "datetime_utc")
+    if kind == "float":
+        return pd.to_numeric(column).astype("float64")
+    if not column.notna().any():
+        return pd.Series([None] * len(column), index=column.index, dtype=types[kind])  # type: ignore[call-overload]
+    return column.astype(types[kind])
 
 
 def runs(library: Library, exposure: int | None = None) -> pd.DataFrame:

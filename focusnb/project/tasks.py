@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import sqlalchemy as sa
 
-from focusnb.errors import ProjectError
+from focusnb.errors import ParameterError, ProjectError
+from focusnb.io import files
 from focusnb.project import schema
 from focusnb.project.library import Library, Transaction, now, who
+from focusnb.steps.task import run_folder_name
 
 if TYPE_CHECKING:
     from focusnb.project.project import Project
@@ -29,6 +33,10 @@ SILENCE = 30.0
 
 MOST_ATTEMPTS = 3
 """How often a task is started before its exposure fails because its worker keeps dying."""
+
+
+_working: set[tuple[str, int]] = set()
+"""Libraries this process works on, with the epoch."""
 
 
 class LeaseLost(ProjectError):
@@ -61,12 +69,8 @@ def take_lease(library: Library) -> int:
     table = schema.lease
     with library.write() as transaction:
         held = transaction.execute(sa.select(table)).mappings().first()
-        if held is not None and held["process"] is not None and _alive(held):
-            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(held["since"]))
-            raise ProjectError(
-                f"{library.location}: process {held['process']} on {held['host']} works on this project since {since}; "
-                "stop it first"
-            )
+        if held is not None and held["process"] is not None and is_alive(held, library.location):
+            raise ProjectError(f"{library.location}: {describe_holder(held)}; stop it first")
         epoch = (held["epoch"] if held is not None else 0) + 1
         transaction.execute(table.delete())
         transaction.execute(
@@ -80,12 +84,17 @@ def take_lease(library: Library) -> int:
                 heartbeat=time.time(),
             )
         )
+    _working.add((str(library.location), int(epoch)))
     return int(epoch)
 
 
-def _alive(held: Mapping[str, Any]) -> bool:
+def is_alive(held: Mapping[str, Any], location: str | Path) -> bool:
+    """Whether the process that holds a lease still works on the library at this place."""
     if held["host"] != socket.gethostname():
         return bool(time.time() - held["heartbeat"] < SILENCE)
+    if held["process"] == os.getpid():
+        # a kernel whose last attempt ended without being able to write is free to try again
+        return (str(location), held["epoch"]) in _working
     try:
         process = psutil.Process(held["process"])
         # a number may have been given to another process since
@@ -94,6 +103,12 @@ def _alive(held: Mapping[str, Any]) -> bool:
         )
     except psutil.NoSuchProcess:
         return False
+
+
+def describe_holder(held: Mapping[str, Any]) -> str:
+    """Say who works on a project, and since when."""
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(held["since"]))
+    return f"process {held['process']} on {held['host']} works on this project since {since}"
 
 
 def beat(library: Library, epoch: int) -> None:
@@ -105,9 +120,15 @@ def beat(library: Library, epoch: int) -> None:
 
 def release_lease(library: Library, epoch: int) -> None:
     """Stop being the one that works on the project."""
+    forget_lease(library, epoch)
     table = schema.lease
     with library.write() as transaction:
         transaction.execute(table.update().where(table.c.epoch == epoch).values(process=None))
+
+
+def forget_lease(library: Library, epoch: int) -> None:
+    """Note that this process does not work on a project any more, where the library cannot be told."""
+    _working.discard((str(library.location), epoch))
 
 
 def check_lease(transaction: Transaction, epoch: int) -> None:
@@ -136,9 +157,11 @@ def submit(
 ) -> int:
     """Queue the named steps for exposures, at the end or at the front; returns the batch's id.
 
-    Exposures that wait already in a batch of the same steps are not queued twice.
+    Exposures that wait already for the same steps with the same options are not queued twice.
     """
     t, b = schema.tasks, schema.batches
+    if trial is not None and not re.fullmatch(r"[\w\-+][\w.\-+ ]*", trial):
+        raise ParameterError(f"{trial!r} is no name of a trial: use letters, digits and . _ - +")
     with library.write() as transaction:
         names = sorted({name for chain in steps.values() for name in chain})
         options = {"params": {k: dict(v) for k, v in (params or {}).items()}, "everything": everything, "retry": retry}
@@ -147,10 +170,11 @@ def submit(
                 created_at=now(), who=who(), steps=names, params=options, trial=trial, revision=transaction.revision
             )
         ).inserted_primary_key[0]
-        waiting = set()
-        if trial is None:
-            active = t.c.state.in_(("queued", "running"))
-            waiting = {(row.exposure_id, tuple(row.steps)) for row in transaction.execute(sa.select(t).where(active))}
+        alike = (t.c.batch_id == b.c.id) & b.c.trial.is_(None) & t.c.state.in_(("queued", "running"))
+        active = (
+            transaction.execute(sa.select(t.c.exposure_id, t.c.steps, b.c.params).where(alike)) if not trial else ()
+        )
+        waiting = {(row.exposure_id, tuple(row.steps)) for row in active if row.params == options}
         bound = transaction.execute(
             sa.select(sa.func.min(t.c.position) if first else sa.func.max(t.c.position))
         ).scalar()
@@ -259,14 +283,18 @@ def lose(project: Project, epoch: int, task: str, reason: str, *, count: bool = 
 
     count : whether this attempt speaks against the exposure; not where a person stopped the work
     """
-    from focusnb.project.storing import write_record
+    from focusnb.project.storing import refresh_status, write_record
 
-    t, r = schema.tasks, schema.runs
+    t, r, b = schema.tasks, schema.runs, schema.batches
     with project.library.write() as transaction:
         check_lease(transaction, epoch)
         row = transaction.execute(sa.select(t).where(t.c.id == task)).mappings().one()
+        trial = transaction.execute(sa.select(b.c.trial).where(b.c.id == row["batch_id"])).scalar()
         open_runs = (r.c.task_id == task) & (r.c.status == "running")
-        first = transaction.execute(sa.select(r.c.step, r.c.fingerprint, r.c.id).where(open_runs)).first()
+        begun = {
+            run.step: run for run in transaction.execute(sa.select(r.c.step, r.c.fingerprint, r.c.id).where(open_runs))
+        }
+        first = next((begun[step] for step in row["steps"] if step in begun), None)
         transaction.execute(
             r.update()
             .where(open_runs)
@@ -282,7 +310,9 @@ def lose(project: Project, epoch: int, task: str, reason: str, *, count: bool = 
             .mappings()
             .one()
         )
-        if again or first is None:
+        if trial is not None:
+            refresh_status(transaction, row["exposure_id"])
+        elif again or first is None:
             _set_status(transaction, [row["exposure_id"]], "queued")
         else:
             current = {**(exposure["current"] or {})}
@@ -295,7 +325,7 @@ def lose(project: Project, epoch: int, task: str, reason: str, *, count: bool = 
             }
             transaction.update_exposure(row["exposure_id"], {"current": current, "status": "failed", "reason": told})
             write_record(project, transaction, row["exposure_id"])
-        folder = project.folder / exposure["folder"] / f".run-{task}"
+        folder = project.folder / exposure["folder"] / run_folder_name(task, row["epoch"] or 0)
     shutil.rmtree(folder, ignore_errors=True)
     return again
 
@@ -307,6 +337,9 @@ def recover(project: Project, epoch: int) -> int:
         left = list(connection.execute(sa.select(t.id).where(t.state == "running")).scalars())
     for task in left:
         lose(project, epoch, task, "processing was interrupted")
-    for folder in (project.folder / "exposures").glob("*/*/.run-*"):
-        shutil.rmtree(folder, ignore_errors=True)
+    for left_over in (project.folder / "exposures").glob("*/*/.*"):
+        if left_over.name.startswith(".run-"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        elif files.is_left_over(left_over):
+            left_over.unlink(missing_ok=True)
     return len(left)

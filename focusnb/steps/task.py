@@ -57,6 +57,7 @@ class Task:
     calls: tuple[StepCall, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
     known: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
     specs: tuple[Spec, ...] = ()
     steps_folder: str | None = None
     trial: str | None = None
@@ -66,7 +67,12 @@ class Task:
     @property
     def run_folder(self) -> Path:
         """Where everything is written before it is adopted."""
-        return Path(self.project) / self.folder / f".run-{self.id}"
+        return Path(self.project) / self.folder / run_folder_name(self.id, self.epoch)
+
+
+def run_folder_name(task: str, epoch: int) -> str:
+    """Name a task's folder; a process that was succeeded and goes on writing does so in a folder of its own."""
+    return f".run-{task}-{epoch}" if epoch else f".run-{task}"
 
 
 @dataclass(frozen=True)
@@ -194,7 +200,8 @@ class _Chain:
     def run(self, call: StepCall) -> StepOutcome:
         step = find_step(call.step, self.task.steps_folder)
         made = {spec.name for spec in step.makes()}
-        missing = [spec.name for spec in step.Inputs.specs() if spec.name in self.unmade and spec.required]
+        required = [spec.name for spec in step.Inputs.specs() if spec.required]
+        missing = [name for name in required if name in self.unmade and name not in self.task.overrides]
         if missing:
             reason = f"needs {missing[0]}, which {self.unmade[missing[0]]} did not make"
             self._without(made, call.step, self.unmade)
@@ -220,6 +227,8 @@ class _Chain:
             values = results.model_dump()
         except (Exception, SystemExit) as exception:
             status, reason, error, trace = classify(exception, self.task.name)
+            if error != "ResourceError":
+                reason = self._shorten(reason)
             work.log.append(reason)
             work.forget(made)
             self._without(made, call.step, self.unmade)
@@ -227,7 +236,7 @@ class _Chain:
             for name in made:
                 self.unmade.pop(name, None)
                 self.absent.pop(name, None)
-            self.values.update(values)
+            self.values.update({**values, **self.task.overrides})
             self._without((name for name, value in values.items() if value is None), call.step, self.absent)
         self.logs[call.run] = "\n".join(filter(None, [*work.log, trace]))
         longest = LONGEST_TEXT // len(self.task.calls) // 2
@@ -254,7 +263,8 @@ class _Chain:
     def _without(self, names: Iterable[str], step: str, why: dict[str, str]) -> None:
         """What an earlier run left under these names is out of date from here on."""
         for name in names:
-            self.values.pop(name, None)
+            if name not in self.task.overrides:
+                self.values.pop(name, None)
             why[name] = step
 
     def _run(self, step: type[Step], call: StepCall) -> StepResults:
@@ -279,6 +289,7 @@ class _Chain:
 
     def _inputs(self, step: type[Step]) -> dict[str, Any]:
         found: dict[str, Any] = {}
+        missing: list[Spec] = []
         for spec in step.Inputs.specs():
             if spec.name in FACTS:
                 value = self._fact(spec.name)
@@ -292,7 +303,11 @@ class _Chain:
             if value is not None:
                 found[spec.name] = value
             elif spec.required:
-                raise StepError(_missing(self.task.name, step, spec, self.absent.get(spec.name)))
+                missing.append(spec)
+        if missing:
+            # what is unknown because its file cannot be read is told by the file
+            step.check_files({spec.name: found[spec.name] for spec in step.facts() if spec.name in found})
+            raise StepError(_missing(self.task.name, step, missing[0], self.absent.get(missing[0].name)))
         return found
 
     def _fact(self, name: str) -> Any:
@@ -304,6 +319,13 @@ class _Chain:
             return str(path)
         base = Path(self.task.project)
         return str(base / path if path.parts[0] == "references" else base / self.task.folder / path)
+
+    def _shorten(self, text: str) -> str:
+        """Name files of the project by their own name: a reason is read in a table."""
+        project = Path(self.task.project)
+        for folder in (project / self.task.folder / "raw", project / self.task.folder, project):
+            text = text.replace(f"{folder}/", "")
+        return text
 
     def _emitter(self, call: StepCall) -> Callable[[str, float | None], None] | None:
         if self.emit is None:

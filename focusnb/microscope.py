@@ -139,8 +139,8 @@ def record_session(
     if movies < 1:
         raise ParameterError(f"{movies} movies cannot be recorded; give 1 or more")
     folder = Path(folder)
-    (folder / ".truth").mkdir(parents=True, exist_ok=True)
     plan = _plan(size, frames, specimen, pixel_size, optics or Optics())
+    (folder / ".truth").mkdir(parents=True, exist_ok=True)
     streams = np.random.SeedSequence(seed).spawn(2)
     detector = make_detector(plan.spec.detector, plan.spec.shape, np.random.default_rng(streams[0]))
     stamp = f"{start:%b%d_%H.%M.%S}"

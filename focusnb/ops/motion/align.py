@@ -26,6 +26,8 @@ RESOLUTION = 5.0  # Å; finer than this a single frame holds nothing that would 
 ROUGH_RESOLUTION = 20.0  # Å; of the first search
 RING_WIDTH = 4.0  # rings over which signal and noise are smoothed
 LONGEST_STEP = 10.0  # Å a frame may move in one iteration
+SIGNIFICANT = 5.0  # mean overlap of a frame with the others over its noise; aligned noise reaches 4.4
+SETTLING = 6  # iterations after which steps are halved, lest two trajectories alternate
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,11 @@ class Alignment:
 
     shifts : (t, 2) (dy, dx) to apply, pixels of the movie: output(r) = frame_t(r - shift_t); zero in the first frame
     correlation : (t,) of each frame with the sum of the others, weighted as in the alignment
-    uncertainty : expected root mean square error of a single measurement before smoothing, pixels; inf without signal
+    uncertainty : expected root mean square error of a single measurement before smoothing, pixels
     iterations : done at full resolution
     converged : whether the last iteration changed no shift by more than the tolerance
+    Where the frames have no more in common than noise, all shifts are 0, ``uncertainty`` is infinite and ``converged``
+    False.
     """
 
     shifts: FloatArray
@@ -84,7 +88,9 @@ def estimate_shifts(
         return Alignment(np.zeros((1, 2)), np.ones(1), 0.0, 0, True)
     low = band.within(pixel_size / ROUGH_RESOLUTION)
     shifts = first_trajectory(low, pixel_size=pixel_size)
-    shifts = _refine(low, shifts, pixel_size, b_factor, 0.5 / pixel_size, iterations).shifts
+    rough = _refine(low, shifts, pixel_size, b_factor, 0.5 / pixel_size, iterations)
+    if np.isfinite(rough.uncertainty):
+        shifts = rough.shifts
     return _refine(band, shifts, pixel_size, b_factor, tolerance, iterations)
 
 
@@ -95,7 +101,7 @@ def _refine(
     power = _mean_power(band)
     filtering = np.exp(-0.5 * (b_factor or 0.0) / pixel_size**2 * (band.y[:, None] ** 2 + band.x[None, :] ** 2))
     low_pass = like(band.spectra, filtering.astype(np.float32)) * band.use
-    correlation, uncertainty, change = np.zeros(len(band)), float("inf"), float("inf")
+    correlation, uncertainty, change, significance = np.zeros(len(band)), float("inf"), float("inf"), 0.0
     iteration = 0
     while iteration < iterations and change > tolerance:
         iteration += 1
@@ -105,19 +111,25 @@ def _refine(
         compared = compare_moved(band, phases, total, weights.values)
         correlation = compared[:, 0] / np.sqrt(np.maximum(compared[:, 3] * compared[:, 4], 1e-30))
         if weights.overlap <= 0.0:
-            # no ring holds more signal than chance: nothing tells a better trajectory
-            return Alignment(shifts * 0.0, correlation, float("inf"), iteration, False)
+            break
+        significance = float(compared[:, 0].mean()) / weights.scatter
         strength = _strengths(compared[:, 0], weights)
         covariance = np.linalg.inv(weights.information)
-        steps = (2.0 * compared[:, 1:3]) @ covariance / strength[:, None]
+        # the others move, too: were each frame to go all the way to them, two frames would change places
+        steps = (2.0 * (1.0 - 1.0 / len(band)) * compared[:, 1:3]) @ covariance / strength[:, None]
         longest = LONGEST_STEP / pixel_size
         steps *= np.minimum(1.0, longest / np.maximum(np.hypot(steps[:, 0], steps[:, 1]), 1e-9))[:, None]
         variance = 0.5 * np.trace(covariance) / strength**2
         smoothed = smooth_trajectory(shifts + steps, variance)
+        if iteration > SETTLING:
+            smoothed = 0.5 * (smoothed + shifts)
         smoothed = smoothed - smoothed[0]
         change = float(np.abs(smoothed - shifts).max())
         uncertainty = float(np.sqrt(2.0 * np.median(variance)))
         shifts = smoothed
+    if significance < SIGNIFICANT:
+        # noise alone aligns itself to any path: an empty field is better not moved at all
+        return Alignment(shifts * 0.0, correlation, float("inf"), iteration, False)
     return Alignment(shifts, correlation, uncertainty, iteration, change <= tolerance)
 
 
@@ -151,10 +163,9 @@ def _weigh(band: Band, total: Array, power: FloatArray, low_pass: Array) -> _Wei
     y, x = band.y[:, None], band.x[None, :]
     cross = float((told * y * x).sum())
     expected = np.array([[float((told * y * y).sum()), cross], [cross, float((told * x * x).sum())]])
-    # with weights other than the best, the gradient's variance is not its slope
-    level = 2.0 * (frames - 1.0) * noise[ring] * (noise[ring] + (frames - 1.0) * signal[ring]) * host**2
     overlap = float(((frames - 1.0) * signal[ring] * host).sum())
-    return _Weights(values, expected, overlap, float(np.sqrt(0.25 * level.sum())))
+    variance = 0.5 * (frames - 1.0) * noise[ring] * (noise[ring] + (frames - 1.0) * signal[ring]) * host**2
+    return _Weights(values, expected, overlap, float(np.sqrt(variance.sum())))
 
 
 def _strengths(overlap: FloatArray, weights: _Weights) -> FloatArray:

@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
+
+from focusnb.ops.compiled import compiled
 
 FloatArray = NDArray[np.floating[Any]]
 
 # Strengths tried, in units of the uncertainty of one measurement.
-STEPS = 2.0 ** np.arange(-5.0, 3.1, 0.5)
-ACCELERATIONS = np.concatenate([[0.0], 2.0 ** np.arange(-4.0, 4.1, 1.0)])
+STEPS = 2.0 ** np.arange(-5.0, 3.1)
+ACCELERATIONS = np.concatenate([[0.0], 2.0 ** np.arange(-4.0, 4.1)])
 FREE = 1e6  # variance in px² of what is not restricted: where the path begins, its mean velocity, a jump
 MOST_JUMPS = 5
 
@@ -78,30 +79,66 @@ def _make_prior(frames: int) -> _Prior:
 def _fit(prior: _Prior, measured: FloatArray, variance: FloatArray) -> _Fit:
     """Average over strengths, each weighted by how well it explains the measurements."""
     unit = float(np.median(variance))
-    trials = [
-        (*_regress(prior, measured, variance, unit * step**2, unit * acceleration**2), step, acceleration)
-        for step in STEPS
-        for acceleration in ACCELERATIONS
-    ]
-    evidence = np.array([trial[0] for trial in trials])
+    strengths = unit * np.array([(step**2, acceleration**2) for step in STEPS for acceleration in ACCELERATIONS])
+    evidence, trajectories = _explain(prior, measured, variance, strengths)
     best = int(np.argmax(evidence))
     weights = np.exp(evidence - evidence[best])
-    trajectory = np.tensordot(weights / weights.sum(), np.stack([trial[1] for trial in trials]), axes=1)
+    trajectory = np.tensordot(weights / weights.sum(), trajectories, axes=1)
     total = float(evidence[best] + np.log(weights.mean()))
-    return _Fit(total, trajectory, unit * trials[best][2] ** 2, unit * trials[best][3] ** 2)
+    return _Fit(total, trajectory, float(strengths[best, 0]), float(strengths[best, 1]))
 
 
-def _regress(
-    prior: _Prior, measured: FloatArray, variance: FloatArray, step: float, acceleration: float
-) -> tuple[float, FloatArray]:
-    """Return log-likelihood and most probable trajectory for given variances of steps and accelerations."""
-    covariance = prior.free + step * prior.steps + acceleration * prior.accelerations
-    root = scipy.linalg.cholesky(covariance + np.diag(variance), lower=True, check_finite=False)
-    white = scipy.linalg.solve_triangular(root, measured, lower=True, check_finite=False)
-    # two coordinates share one covariance, so the determinant counts twice
-    likelihood = -0.5 * float((white**2).sum()) - 2.0 * float(np.log(np.diag(root)).sum())
-    residual = scipy.linalg.solve_triangular(root, white, lower=True, trans=1, check_finite=False)
-    return likelihood, measured - variance[:, None] * residual
+def _explain(
+    prior: _Prior, measured: FloatArray, variance: FloatArray, strengths: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return log-likelihoods (n,) and most probable trajectories (n, t, 2) for variances (n, 2) of both processes."""
+    evidence = np.empty(len(strengths))
+    trajectories = np.empty((len(strengths), *measured.shape))
+    root = np.empty((len(measured), len(measured)))
+    for i, (step, acceleration) in enumerate(strengths):
+        covariance = prior.free + step * prior.steps + acceleration * prior.accelerations
+        covariance[np.diag_indices(len(measured))] += variance
+        trajectories[i] = measured
+        evidence[i] = _regress(covariance, variance, trajectories[i], root)
+    return evidence, trajectories
+
+
+# Compiled although small: matrices of this size make a threaded LAPACK spin on all cores.
+@compiled
+def _dot(first: FloatArray, second: FloatArray) -> float:
+    total = 0.0
+    for i in range(first.shape[0]):
+        total += first[i] * second[i]
+    return total
+
+
+@compiled
+def _regress(covariance: FloatArray, variance: FloatArray, positions: FloatArray, root: FloatArray) -> float:
+    """Replace measured positions by the most probable ones; return the log-likelihood (Gaussian process regression).
+
+    covariance : (t, t) of the measurements, noise included
+    root : (t, t) room for the Cholesky factor
+    """
+    size = covariance.shape[0]
+    likelihood = 0.0
+    for i in range(size):
+        for j in range(i):
+            root[i, j] = (covariance[i, j] - _dot(root[i, :j], root[j, :j])) / root[j, j]
+        root[i, i] = np.sqrt(covariance[i, i] - _dot(root[i, :i], root[i, :i]))
+        # two coordinates share one covariance, so its determinant counts twice
+        likelihood -= 2.0 * np.log(root[i, i])
+    white = np.empty(size)
+    for axis in range(2):
+        for i in range(size):
+            white[i] = (positions[i, axis] - _dot(root[i, :i], white[:i])) / root[i, i]
+        likelihood -= 0.5 * _dot(white, white)
+        for i in range(size - 1, -1, -1):
+            white[i] /= root[i, i]
+            for j in range(i):
+                white[j] -= root[i, j] * white[i]
+        for i in range(size):
+            positions[i, axis] -= variance[i] * white[i]
+    return likelihood
 
 
 def _likeliest_jump(prior: _Prior, fit: _Fit, measured: FloatArray, variance: FloatArray) -> _Prior:
@@ -110,8 +147,6 @@ def _likeliest_jump(prior: _Prior, fit: _Fit, measured: FloatArray, variance: Fl
     for place in range(1, len(measured)):
         after = (np.arange(len(measured)) >= place).astype(float)
         jump = _Prior(prior.steps, prior.accelerations, prior.free + FREE * 1e-2 * np.outer(after, after))
-        likelihood = max(
-            _regress(jump, measured, variance, fit.step * share, fit.acceleration)[0] for share in (1.0, 0.05)
-        )
-        candidates.append((likelihood, place, jump))
+        strengths = np.array([(fit.step, fit.acceleration), (0.05 * fit.step, fit.acceleration)])
+        candidates.append((float(_explain(jump, measured, variance, strengths)[0].max()), place, jump))
     return max(candidates, key=lambda candidate: candidate[:2])[2]

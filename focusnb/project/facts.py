@@ -27,12 +27,11 @@ Candidates = dict[str, dict[str, Any]]
 
 
 def check_facts(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Validate facts given as text or values; all faults in one ParameterError."""
-    model = Acquisition.make(values)
-    checked = {name: plain(getattr(model, name)) for name in values}
-    if checked.get("kind", "movie") is None:
-        raise ParameterError("kind is movie or image")
-    return checked
+    """Validate facts given as text or values, None for one taken back; all faults in one ParameterError."""
+    given = {name: value for name, value in values.items() if value is not None}
+    model = Acquisition.make(given)
+    taken_back = [name for name in values if name not in given and Acquisition.spec(name)]
+    return {**{name: plain(getattr(model, name)) for name in given}, **dict.fromkeys(taken_back)}
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, str]:

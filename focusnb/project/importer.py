@@ -184,7 +184,8 @@ def checked_facts(project: Project, values: Mapping[str, Any]) -> dict[str, Any]
     checked = fact_rules.check_facts(values)
     for name, label in (("gain_reference", "gain reference"), ("defects", "defects file")):
         value = checked.get(name)
-        if value is not None and not (project.folder / value).is_file():
+        own_copy = str(value).startswith(f"{REFERENCES}/") and (project.folder / str(value)).is_file()
+        if value is not None and not own_copy:
             checked[name] = copy_reference(project, Path(value), label)
     return checked
 

@@ -277,7 +277,7 @@ def _spoil(spec: MovieSpec, kind: str, target: float, astigmatism: float, *, rea
     if kind == "drift":
         return replace(spec, motion=MotionSettings(drift=40.0 if real else 120.0, walk=1.0))
     if kind == "crystalline ice":
-        return replace(spec, specimen=replace(spec.specimen, crystalline=2500.0))
+        return replace(spec, specimen=replace(spec.specimen, crystalline=1500.0))
     if kind == "empty hole":
         return replace(spec, specimen=replace(spec.specimen, ice_thickness=0.0))
     if kind == "far defocus":

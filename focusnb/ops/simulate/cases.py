@@ -1,4 +1,12 @@
-"""The standard movies every accuracy is stated for: small, large, mid and hard."""
+"""The standard movies every accuracy is stated for: small, large, mid and hard.
+
+How strong their signal is: proteins of 150 kDa, one per (450 Å)², and ice whose thickness carries most of the Thon
+rings. The two numbers that physics leaves open, the disorder of ice and the crowding of proteins, were set so that a
+plain aligner (each frame to the sum of the others, 2x binned, to 6 Å, B 200 Å²) errs on small, mid and hard by 0.41,
+0.33 and 0.42 px, and by 0.26, 0.20 and 0.25 px after smoothing over 1.2 frames (established aligners of that kind:
+0.53, 0.32, 0.42 and 0.22, 0.19, 0.24 px). The ice's Thon rings then limit any estimate of the mean defocus, by the
+information in the spectrum, to 20 Å (small), 7 Å (large), 25 Å (mid) and 60 Å (hard).
+"""
 
 from __future__ import annotations
 

@@ -233,6 +233,7 @@ class Processor:
             calls=calls,
             facts=exposure.facts,
             known=storing.findings(project.library, exposure.id),
+            overrides=dict(exposure.overrides),
             specs=tuple(spec for name, spec in project.specs().items() if name in needed),
             steps_folder=str(project.steps_folder) if project.steps_folder else None,
             trial=queued.trial,

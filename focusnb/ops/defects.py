@@ -57,6 +57,7 @@ def prepare_bad_pixels(mask: Array) -> BadPixels:
     counts = np.zeros(len(y), np.int64)
     radius: float = RADIUS
     offsets = _square(RADIUS)
+    seen = {(0, 0), *offsets}
     while True:
         todo = np.flatnonzero(counts < ENOUGH)
         for dy, dx in offsets:
@@ -69,7 +70,8 @@ def prepare_bad_pixels(mask: Array) -> BadPixels:
         radius *= 1.5
         if not len(todo) or radius > ny + nx:
             break
-        offsets = _circle(radius)
+        offsets = [offset for offset in dict.fromkeys(_circle(radius)) if offset not in seen]
+        seen.update(offsets)
     return BadPixels(y * nx + x, neighbours, counts, (ny, nx))
 
 

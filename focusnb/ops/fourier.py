@@ -81,8 +81,9 @@ def resize_spectrum(spectrum: Array, shape: Shape, new_shape: Shape) -> Array:
     """Crop or zero-pad the half spectrum of an image of ``shape`` to that of an image of ``new_shape``.
 
     The sum of the image is kept, so its mean is multiplied by the ratio of the numbers of pixels; see
-    ``crop_fourier``. A frequency that becomes Nyquist takes the mean of its positive and negative twin, one that
-    stops being Nyquist is split between them, so that the image stays real and a flipped image gives a flipped result.
+    ``crop_fourier``. A frequency that becomes Nyquist takes the sum of its positive and negative twin, one that stops
+    being Nyquist is split between them: so the image stays real, waves are sampled where they are, and cropping undoes
+    padding.
     """
     xp = array_namespace(spectrum)
     (ny, nx), (my, mx) = shape, new_shape
@@ -98,13 +99,13 @@ def resize_spectrum(spectrum: Array, shape: Shape, new_shape: Shape) -> Array:
     result[:positive, :columns] = spectrum[:positive, :columns]
     result[my - half :, :columns] = spectrum[ny - half :, :columns]
     if low % 2 == 0 and my < ny:
-        result[half, :columns] = 0.5 * (spectrum[half, :columns] + spectrum[ny - half, :columns])
+        result[half, :columns] = spectrum[half, :columns] + spectrum[ny - half, :columns]
     elif low % 2 == 0 and my > ny:
         result[half, :columns] = 0.5 * spectrum[half, :columns]
         result[my - half, :columns] = 0.5 * spectrum[half, :columns]
     if min(nx, mx) % 2 == 0 and mx < nx:
         last = result[:, columns - 1]
-        result[:, columns - 1] = 0.5 * (last + xp.conj(xp.roll(last[::-1], 1)))
+        result[:, columns - 1] = last + xp.conj(xp.roll(last[::-1], 1))
     elif min(nx, mx) % 2 == 0 and mx > nx:
         result[:, columns - 1] = 0.5 * result[:, columns - 1]
     return result

@@ -217,6 +217,10 @@ def _gain_shape(path: Path, report: ImportReport) -> tuple[int, int] | None:
 
 def _import_alone(project: Project, path: Path, options: _Options, report: ImportReport) -> _Imported | None:
     """Import a file while no other process chooses and fills a folder; None where one was faster with this file."""
+    try:
+        str(path.resolve()).encode()
+    except UnicodeEncodeError:
+        raise FormatError(f"{str(path)!r}: its name is not UTF-8; rename it and import it again.") from None
     e = schema.exposures.c
     lock = os.open(project.folder / "exposures", os.O_RDONLY)
     try:
@@ -231,10 +235,6 @@ def _import_alone(project: Project, path: Path, options: _Options, report: Impor
 
 
 def _import(project: Project, path: Path, options: _Options, report: ImportReport) -> _Imported:
-    try:
-        path.name.encode()
-    except UnicodeEncodeError:
-        raise FormatError(f"{path!r}: its name is not UTF-8; rename it and import it again.") from None
     candidates, frame_shape = _read_facts(project, path, options, report)
     if "kind" not in options.facts:
         # a file that cannot be read is taken for a movie: most are, and processing tells what is wrong with it
@@ -243,7 +243,7 @@ def _import(project: Project, path: Path, options: _Options, report: ImportRepor
     kind = str(fact_rules.resolve(candidates)["kind"][0])
     _check_gain(path, frame_shape, options, report)
     group = options.group or path.resolve().parent.name or "import"
-    folder, name = _free_folder(project, group, _stem(path), str(path.resolve()))
+    folder, name = _free_folder(project, group, _stem(path), path)
     raw = _empty_folder(project.folder / folder / "raw")
     try:
         content = _place(path, raw / path.name, link=options.link)
@@ -309,7 +309,7 @@ def _as_name(text: str) -> str:
     return re.sub(r"[^\w.\-+]", "_", text).lstrip(".") or "exposure"
 
 
-def _free_folder(project: Project, group: str, stem: str, source: str) -> tuple[str, str]:
+def _free_folder(project: Project, group: str, stem: str, source: Path) -> tuple[str, str]:
     """A folder that no exposure has; one left by an interrupted import is used again."""
     e = schema.exposures.c
     folder_name = _as_name(group)
@@ -324,14 +324,14 @@ def _free_folder(project: Project, group: str, stem: str, source: str) -> tuple[
         number += 1
 
 
-def _may_be_used(folder: Path, source: str) -> bool:
-    """Whether a folder that no exposure owns holds nothing but what an interrupted import of this file left.
+def _may_be_used(folder: Path, source: Path) -> bool:
+    """Whether a folder that no exposure owns holds nothing but what an interrupted import left, or this very file.
 
     What a library was rebuilt without is not overwritten by another file of the same name.
     """
     try:
         record = json.loads((folder / records.FILE_NAME).read_text())
-        return bool(record["source"] == source)
+        return bool(record["content"] == files.hash_file(source))
     except (OSError, ValueError, TypeError, KeyError):
         return not folder.exists() or all(path.name == "raw" or files.is_left_over(path) for path in folder.iterdir())
 

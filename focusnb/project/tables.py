@@ -137,11 +137,13 @@ def _as_type(column: pd.Series[Any], kind: str) -> pd.Series[Any]:
 
     types = {"int": "Int64", "bool": "boolean", "str": "str"}
     if kind in ("datetime_utc", "datetime"):
-        return pd.to_datetime(column, format="ISO8601", utc=kind == "datetime_utc")
+        return pd.to_datetime(column, format="ISO8601", utc=kind == "datetime_utc").dt.as_unit("us")
     if kind == "float":
         return pd.to_numeric(column).astype("float64")
     if not column.notna().any():
         return pd.Series([None] * len(column), index=column.index, dtype=types[kind])  # type: ignore[call-overload]
+    if kind == "bool":  # 0 and 1 in the library, true and false where set by hand
+        column = column.map(bool, na_action="ignore")
     return column.astype(types[kind])
 
 

@@ -74,13 +74,18 @@ def demo(
         for message in report.messages:
             say(message)
         say(f"{len(report.added) + report.known} exposures are imported; processing them ...")
-        process(project, workers=workers, on_stored=_tell_row(project))
+        process(project, workers=workers, on_stored=_tell_row(project), reasons=False)
         show_table(project.table())
     say("")
     say(f"The project is in {target}. Look at it:")
-    say(f"  focusnb table {target}                          the library as CSV")
-    say(f"  ls {target}/exposures/demo-camera/*             micrographs, previews and log of each exposure")
-    say("  jupyter lab notebooks/01_first_session.ipynb    a guided tour of this session")
+    commands = {
+        f"focusnb table {target}": "the library as CSV",
+        f"ls {target}/exposures/demo-camera/*": "micrographs, previews and log of each exposure",
+        "jupyter lab notebooks/01_first_session.ipynb": "a guided tour of this session",
+    }
+    width = max(map(len, commands))
+    for command, purpose in commands.items():
+        say(f"  {command:{width}s}   {purpose}")
     say(f"What the exposures really show is in {session.truth}")
 
 
@@ -92,7 +97,7 @@ def _tell_row(project: Any) -> Any:
         values = storing.findings(project.library, event.exposure)
         wrong = next((s for s in event.outcome.steps if s.status in ("failed", "broken")), None)
         if wrong is not None:
-            say(f"  {event.name:34s} {wrong.status}: {wrong.reason.removeprefix(event.name).lstrip(': ')}")
+            say(f"  {event.name:34s} {wrong.status}")
             return
         defocus = f"{values['defocus_u'] / 1e4:.2f} µm" if values.get("defocus_u") else "–"
         drift, ice = values.get("drift"), values.get("iciness")

@@ -120,9 +120,12 @@ def process(
     retry: bool = False,
     gpu: bool = False,
     on_stored: Callable[[Any], None] | None = None,
+    reasons: bool = True,
     submit: Callable[[Any], int] | None = None,
 ) -> Any:
-    """Run a project's queue with a progress bar and a summary; ``submit`` queues other work than what is stale."""
+    """Run a project's queue with a progress bar and a summary; ``submit`` queues other work than what is stale, and
+    ``reasons`` tells why exposures failed.
+    """
     from focusnb.processing.executors import make_executor
     from focusnb.processing.processor import Processor
 
@@ -154,7 +157,7 @@ def process(
             )
     finally:
         executor.close()
-    for name, reason in summary.reasons.items():
+    for name, reason in summary.reasons.items() if reasons else ():
         say(reason if name in reason else f"{name}: {reason}")
     parts = [f"{summary.done} done"]
     parts += [f"{summary.failed} failed"] * bool(summary.failed)

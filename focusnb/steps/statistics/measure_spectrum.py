@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from focusnb.ops import preview
-from focusnb.ops.spectrum import choose_sampling, power_spectrum
+from focusnb.ops.spectrum import FINEST_PIXEL_SIZE, choose_sampling, power_spectrum
 from focusnb.parameters import quantity
 from focusnb.quantities import Micrograph, MicrographPixelSize
 from focusnb.steps.base import Step, StepInputs, StepParams
@@ -61,7 +61,7 @@ class MeasureSpectrum(Step):
 
         box: SpectrumBox = 512
         overlap: SpectrumOverlap = 0.5
-        finest_pixel_size: FinestPixelSize = 1.4
+        finest_pixel_size: FinestPixelSize = FINEST_PIXEL_SIZE
 
     Results = MeasuredSpectrum
 

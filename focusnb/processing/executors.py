@@ -87,7 +87,9 @@ class LocalCluster:
                 n_workers=workers,
                 threads_per_worker=1,
                 processes=True,
-                dashboard_address=None,
+                # any free port: 8787 may belong to another cluster of this machine
+                dashboard_address="127.0.0.1:0",
+                scheduler_kwargs={"dashboard": False},
                 host="127.0.0.1",
                 memory_limit=memory_limit,
                 silence_logs=50,

@@ -126,7 +126,7 @@ def test_what_does_not_fit_is_not_written(tmp_path: Path, change: dict[str, Any]
     ("old", "new", "words"),
     [
         ("data_general", "data_other", "has no list data_general"),
-        ("_rlnVoltage", "_rlnOther", "None for rlnVoltage"),
+        ("_rlnMicrographOriginalPixelSize", "_rlnOther", "None for rlnMicrographOriginalPixelSize"),
         ("_rlnMicrographShiftX", "_rlnOther", "data_global_shift lacks rlnMicrographShiftX"),
         ("data_global_shift", "data_other", "data_global_shift lacks"),
         ("_rlnImageSizeZ\t\t\t6", "_rlnImageSizeZ\t\t\t5", "6 shifts whose frame numbers are not within 1 to 5"),
@@ -183,3 +183,12 @@ def test_every_real_star_file_is_read(data: Path) -> None:
         assert blocks, path.name
         for name, block in blocks.items():
             assert isinstance(block, dict | pandas.DataFrame), f"{path.name} data_{name}"
+
+
+def test_motion_without_dose_and_voltage(tmp_path: Path) -> None:
+    path = tmp_path / "motion.star"
+    write_motion(path, **{**GENERAL, "dose_per_frame": None, "voltage": None}, shifts=shifts())
+    motion = read_motion(path)
+    assert motion.dose_per_frame is None
+    assert motion.voltage is None
+    assert "rlnVoltage" not in path.read_text()

@@ -102,6 +102,18 @@ def replace_bad_pixels(frame: Array, bad_pixels: BadPixels, *, exposure: int, in
     flat[like(frame, bad_pixels.indices)] = flat[like(frame, bad_pixels.draw(exposure, index))]
 
 
+def fill_bad_pixels(image: Array, bad_pixels: BadPixels) -> Array:
+    """Return an image (y, x) float32 with the mean of the good neighbours at bad pixels: smooth, unlike a draw."""
+    xp = array_namespace(image)
+    result = xp.array(image, dtype=xp.float32)
+    if len(bad_pixels):
+        flat = result.reshape(-1)
+        valid = like(image, np.arange(bad_pixels.neighbours.shape[1])[None, :] < bad_pixels.counts[:, None])
+        values = xp.where(valid, flat[like(image, bad_pixels.neighbours)], 0.0)
+        flat[like(image, bad_pixels.indices)] = values.sum(axis=1) / xp.maximum(valid.sum(axis=1), 1).astype(xp.float32)
+    return result
+
+
 def find_hot_pixels(unaligned_sum: Array, *, false_alarms: float = 1e-3, known: Array | None = None) -> Array:
     """Return the mask (y, x) of pixels whose sum over frames is far above their neighbourhood.
 
@@ -113,12 +125,10 @@ def find_hot_pixels(unaligned_sum: Array, *, false_alarms: float = 1e-3, known: 
     its 24 neighbours, so that crystals, the edges of gold and the bright fringes around it are left alone.
     """
     xp = array_namespace(unaligned_sum)
-    image = unaligned_sum if known is None else _fill(unaligned_sum, known)
-    excess, noise, level = _local_statistics(image)
-    # Bernstein's bound: for scaled Poisson counts of unit u = variance / mean, P(excess > t) < exp(-odds)
-    odds = math.log(image.size / false_alarms)
-    unit = noise**2 / xp.maximum(level, 1e-6)
-    threshold = odds * unit / 3.0 + xp.sqrt((odds * unit / 3.0) ** 2 + 2.0 * odds * noise**2)
+    image = unaligned_sum.astype(xp.float32)
+    if known is not None:
+        image = fill_bad_pixels(image, prepare_bad_pixels(known))
+    excess, threshold = _excess_and_threshold(image, math.log(image.size / false_alarms))
     # the screening mean contains the pixel itself, and maybe a hot neighbour
     suspects = to_numpy(xp.argwhere(excess > 0.8 * threshold))
     mask = np.zeros(image.shape, bool)
@@ -132,35 +142,28 @@ def find_hot_pixels(unaligned_sum: Array, *, false_alarms: float = 1e-3, known: 
     return found if known is None else found & ~known
 
 
-def _fill(image: Array, known: Array) -> Array:
-    """Return the image with known bad pixels replaced by the mean of their good neighbours."""
+def _excess_and_threshold(image: Array, odds: float) -> tuple[Array, Array]:
+    """Return each pixel's excess over the 5 x 5 mean, and what it exceeds by chance with odds of exp(-odds), (y, x)."""
     xp, ndimage = array_namespace(image), ndimage_namespace(image)
-    good = xp.where(known, 0.0, 1.0).astype(xp.float32)
-    weight = ndimage.uniform_filter(good, 5, mode="reflect")
-    mean = ndimage.uniform_filter(image.astype(xp.float32) * good, 5, mode="reflect") / xp.maximum(weight, 1e-3)
-    return xp.where(known, mean, image).astype(xp.float32)
-
-
-def _local_statistics(image: Array) -> tuple[Array, Array, Array]:
-    """Return each pixel's excess over the 5 x 5 mean, the noise around it and the level around it, all (y, x)."""
-    xp, ndimage = array_namespace(image), ndimage_namespace(image)
-    image = image.astype(xp.float32)
     excess = image - ndimage.uniform_filter(image, 5, mode="reflect")
     tile = min(64, *image.shape)
     rows, columns = image.shape[0] // tile, image.shape[1] // tile
-    tiles = (rows, tile, columns, tile)
-    part = (slice(rows * tile), slice(columns * tile))
-    # every third row and column are enough for a median of a tile
-    spread = xp.abs(excess)[part].reshape(tiles)[:, ::3, :, ::3].transpose(0, 2, 1, 3).reshape(rows, columns, -1)
-    inside = image[part].reshape(tiles)[:, ::3, :, ::3].transpose(0, 2, 1, 3).reshape(rows, columns, -1)
-    noise = xp.median(spread, axis=-1) / 0.6745
-    level = xp.median(inside, axis=-1)
-    # integer counts of a very weak beam have a median deviation of 0; Poisson noise of the mean is the least there is
-    noise = xp.maximum(noise, xp.mean(spread, axis=-1) * 0.5)
-    level = xp.maximum(level, xp.mean(inside, axis=-1) * 0.5)
+
+    def tiles(values: Array) -> Array:
+        # every third row and column are enough for a median of a tile
+        parts = values[: rows * tile, : columns * tile].reshape(rows, tile, columns, tile)[:, ::3, :, ::3]
+        return parts.transpose(0, 2, 1, 3).reshape(rows, columns, -1)
+
+    spread, level = xp.abs(tiles(excess)), tiles(image)
+    # integer counts of a very weak beam have medians of 0; their means are the least there is
+    noise = xp.maximum(xp.median(spread, axis=-1) / 0.6745, 0.5 * xp.mean(spread, axis=-1))
+    level = xp.maximum(xp.median(level, axis=-1), 0.5 * xp.mean(level, axis=-1))
+    # Bernstein's bound: for scaled Poisson counts of unit u = variance / mean, P(excess > t) < exp(-odds)
+    unit = noise**2 / xp.maximum(level, 1e-6) * (odds / 3.0)
+    threshold = (unit + xp.sqrt(unit**2 + 2.0 * odds * noise**2)).astype(xp.float32)
     y = xp.minimum(xp.arange(image.shape[0]) // tile, rows - 1)
     x = xp.minimum(xp.arange(image.shape[1]) // tile, columns - 1)
-    return excess, noise[y[:, None], x[None, :]], level[y[:, None], x[None, :]]
+    return excess, threshold[y][:, x]
 
 
 def _surroundings(image: Array, positions: NDArray[np.int64]) -> Array:

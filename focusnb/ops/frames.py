@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from focusnb.ops.backend import Array, array_namespace, like
+from focusnb.ops.backend import Array, array_namespace
 from focusnb.ops.compiled import compiled
-from focusnb.ops.defects import BadPixels, replace_bad_pixels
+from focusnb.ops.defects import BadPixels, fill_bad_pixels, replace_bad_pixels
+from focusnb.ops.fourier import pad_mean
 
 
 class CorrectedFrames:
@@ -48,7 +49,8 @@ class CorrectedFrames:
             if counts_scale != 1.0:
                 self._factor = self._factor * counts_scale
             if self.bad_pixels is not None:
-                self._factor = _bridge(self._factor, self.bad_pixels)
+                # a neighbour's count is put there, so its gain belongs to it
+                self._factor = fill_bad_pixels(self._factor, self.bad_pixels)
         elif counts_scale != 1.0:
             self._factor = xp.full(frame_shape, counts_scale, dtype=xp.float32)
 
@@ -83,6 +85,24 @@ class CorrectedFrames:
             replace_bad_pixels(frame, self.bad_pixels, exposure=self.seed, index=index)
         return frame
 
+    def padded(self, index: int, shape: tuple[int, int], room: Array | None = None) -> Array:
+        """Return a corrected frame enlarged at its far ends to ``shape``, filled with its mean.
+
+        room : an array returned before, to be overwritten: fresh memory costs as much as the correction
+        """
+        frame = self._repaired(index)
+        if not isinstance(frame, np.ndarray):
+            return pad_mean(self[index], shape)
+        ny, nx = frame.shape
+        if shape[0] < ny or shape[1] < nx:
+            raise ValueError(f"cannot pad a frame of {ny} x {nx} pixels to {shape[0]} x {shape[1]}")
+        result = np.empty(shape, np.float32) if room is None else room
+        factor = np.ones((1, nx), np.float32) if self._factor is None else self._factor
+        mean = _multiply(frame, factor, result) / (ny * nx)
+        result[ny:, :] = mean
+        result[:ny, nx:] = mean
+        return result
+
     def binned(self, index: int, factor: int) -> Array:
         """Return a corrected frame as means over blocks of factor x factor pixels, (y // factor, x // factor) float32.
 
@@ -113,17 +133,6 @@ class CorrectedFrames:
     def raw_mean(self) -> Array:
         """Return the mean raw frame, (y, x) float32, neither repaired nor multiplied by the gain."""
         return CorrectedFrames(self.raw).sum() / len(self)
-
-
-def _bridge(factor: Array, bad_pixels: BadPixels) -> Array:
-    """Return the gain with the mean of the neighbours' at bad pixels: a neighbour's count is put there."""
-    xp = array_namespace(factor)
-    valid = like(factor, np.arange(bad_pixels.neighbours.shape[1])[None, :] < bad_pixels.counts[:, None])
-    values = factor.reshape(-1)[like(factor, bad_pixels.neighbours)]
-    mean = xp.where(valid, values, 0.0).sum(axis=1) / xp.maximum(valid.sum(axis=1), 1)
-    result = factor.copy()
-    result.reshape(-1)[like(factor, bad_pixels.indices)] = mean.astype(xp.float32)
-    return result
 
 
 def bin_plain(frame: Array, gain: Array | None, factor: int) -> Array:
@@ -180,6 +189,25 @@ def _bin(frame: Array, result: Array, factor: int) -> None:
         for i in range(factor):
             _add(frame[y * factor + i, :width], line)
         _fold(line, result[y], factor)
+
+
+@compiled
+def _multiply_row(row: Array, gain: Array, line: Array) -> float:
+    total = np.float32(0.0)
+    for x in range(row.shape[0]):
+        value = np.float32(row[x]) * gain[x]
+        line[x] = value
+        total += value
+    return total  # type: ignore[return-value]
+
+
+@compiled
+def _multiply(frame: Array, gain: Array, result: Array) -> float:
+    """Fill the corner of ``result`` with frame x gain (one row of it for all, or as many as the frame) and sum it."""
+    total = 0.0
+    for y in range(frame.shape[0]):
+        total += _multiply_row(frame[y], gain[y % gain.shape[0]], result[y, : frame.shape[1]])
+    return total
 
 
 @compiled

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from focusnb.ops.defects import find_hot_pixels, prepare_bad_pixels, replace_bad_pixels
+from focusnb.ops.fourier import pad_mean
 from focusnb.ops.frames import CorrectedFrames, bin_plain
 
 
@@ -110,6 +111,10 @@ def test_frames_are_corrected(dtype: type, with_gain: bool) -> None:
 
     np.testing.assert_allclose(frames.binned(2, 4), bin_plain(frame, None, 4), rtol=1e-5)
     np.testing.assert_allclose(frames.binned(2, 1), frame, rtol=1e-6)
+    room = frames.padded(1, (36, 50))
+    filled = frames.padded(2, (36, 50), room)
+    assert filled is room
+    np.testing.assert_allclose(filled, pad_mean(frame, (36, 50)), rtol=1e-6)
     np.testing.assert_allclose(frames.sum(), sum(frames), rtol=1e-5)
     np.testing.assert_allclose(frames.sum(1, 2), frames[1] + frames[3], rtol=1e-5)
     np.testing.assert_allclose(frames.raw_mean(), raw.mean(axis=0), rtol=1e-6)

@@ -81,12 +81,12 @@ def _constant_velocity(band: Band, weights: Array, grid: _Grid) -> FloatArray:
 
 
 class _Grid:
-    """Maps of cross-correlation over shifts: samples twice as fine as the band needs."""
+    """Maps of cross-correlation over shifts: one and a half times as many samples as the band needs."""
 
     def __init__(self, band: Band, pixel_size: float) -> None:
         self.rows = np.rint(band.y * band.field[0]).astype(int)
         columns = round(float(band.x[-1]) * band.field[1])
-        self.shape = (fast_size(4 * int(np.abs(self.rows).max()) + 2), fast_size(4 * columns + 2))
+        self.shape = (fast_size(3 * int(np.abs(self.rows).max()) + 2), fast_size(3 * columns + 2))
         self.step = band.field[0] / self.shape[0], band.field[1] / self.shape[1]
         self.pixel_size = pixel_size
 

@@ -15,7 +15,6 @@ from focusnb.ops.dose import Dose, dose_weights
 from focusnb.ops.fourier import (
     Resize,
     inverse_to_plan,
-    pad_mean,
     plan_resize,
     resize_spectrum,
     ring_correlation,
@@ -73,8 +72,10 @@ def sum_frames(
     parts = [xp.zeros(half_shape, dtype=xp.complex64) for _ in range(2 if halves else 1)]
     weighted = None if dose is None else xp.zeros(half_shape, dtype=xp.complex64)
     weights = None if dose is None else _WeightTable(plan, pixel_size, dose, len(frames), xp)
+    room = None
     for t in range(len(frames)):
-        spectrum = fft.rfft2(pad_mean(frames[t], plan.padded))
+        room = frames.padded(t, plan.padded, room)
+        spectrum = fft.rfft2(room)
         spectrum = resize_spectrum(spectrum, plan.padded, plan.resized)
         # the shift is that many pixels of the padded frame, so a smaller number of the resized one
         scale = np.array(plan.resized) / np.array(plan.padded)

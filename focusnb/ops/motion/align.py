@@ -24,6 +24,7 @@ FloatArray = NDArray[np.floating[Any]]
 
 RESOLUTION = 5.0  # Å; finer than this a single frame holds nothing that would help
 ROUGH_RESOLUTION = 20.0  # Å; of the first search
+ROUGH_WAVES = 12.0  # in a small field, which has hardly any frequencies below that
 RING_WIDTH = 4.0  # rings over which signal and noise are smoothed
 LONGEST_STEP = 10.0  # Å a frame may move in one iteration
 SIGNIFICANT = 5.0  # mean overlap of a frame with the others over its noise; aligned noise reaches 4.4
@@ -86,7 +87,7 @@ def estimate_shifts(
     count = len(band)
     if count == 1:
         return Alignment(np.zeros((1, 2)), np.ones(1), 0.0, 0, True)
-    low = band.within(pixel_size / ROUGH_RESOLUTION)
+    low = band.within(max(pixel_size / ROUGH_RESOLUTION, ROUGH_WAVES / min(frames.shape[1:])))
     shifts = first_trajectory(low, pixel_size=pixel_size)
     rough = _refine(low, shifts, pixel_size, b_factor, 0.5 / pixel_size, iterations)
     if np.isfinite(rough.uncertainty):

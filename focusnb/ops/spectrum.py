@@ -15,7 +15,6 @@ from focusnb.errors import ParameterError
 from focusnb.ops.backend import Array, array_namespace, fft_namespace, to_numpy
 from focusnb.ops.fourier import fast_size
 
-
 FINEST_PIXEL_SIZE = 1.0
 """Å/px to which finer images are resampled for their spectrum."""
 
@@ -42,7 +41,9 @@ class Sampling:
         return self.tile / (self.box * self.bin)
 
 
-def choose_sampling(pixel_size: float, *, box: int = 512, target: float = FINEST_PIXEL_SIZE, oversample: int = 1) -> Sampling:
+def choose_sampling(
+    pixel_size: float, *, box: int = 512, target: float = FINEST_PIXEL_SIZE, oversample: int = 1
+) -> Sampling:
     """Choose tiles so that a spectrum reaches the frequencies a CTF fit uses, and no further.
 
     pixel_size : Å/px of the image; one finer than ``target`` is resampled to it (the rings of an image of 0.5 Å/px

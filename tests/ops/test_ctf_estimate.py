@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import mrcfile
@@ -90,6 +91,16 @@ def test_small_standard_case(seed: int):
     assert vector < 225
     assert fit.ctf_quality == "ok"
     assert 3.5 < fit.ctf_fit_resolution < 8
+
+
+def test_a_strong_ring_of_ice_does_not_spoil_the_fit():
+    case = standard_case("small")
+    icy = replace(case, specimen=replace(case.specimen, crystalline=1500.0))
+    image, truth = simulate_micrograph(icy, seed=3)
+    fit = fit_image(image)
+    assert fit.ctf_quality == "ok"
+    assert fit.defocus_u == pytest.approx(truth.spec.optics.defocus_u, abs=150)
+    assert fit.defocus_v == pytest.approx(truth.spec.optics.defocus_v, abs=150)
 
 
 def test_curves_follow_the_rings_of_a_strongly_astigmatic_image():

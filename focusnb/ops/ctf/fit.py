@@ -21,7 +21,7 @@ from focusnb.ops.ctf.quality import (
     zeros,
 )
 from focusnb.ops.ctf.refine import Refined, Values, base_and_contrast, flexibility, refine, transfer_phase
-from focusnb.ops.ctf.rings import Points, average_cells, last_frequency, measure_points
+from focusnb.ops.ctf.rings import ICE_WING, Points, average_cells, ends_at_ice, last_frequency, measure_points
 from focusnb.ops.ctf.search import Scan, scan
 
 CHANCE = 4.0  # standard deviations by which one half of the spectrum must confirm the other, or it is no fit
@@ -95,7 +95,8 @@ def estimate_ctf(
     spectrum : (box, box) amplitudes, origin at (box // 2, box // 2), numpy or cupy (it is fitted on the host: a
     megabyte, and a few hundredths of a second)
     optics : its ``pixel_size`` is that of the spectrum, that is of the image times ``Sampling.factor``
-    resolution_low, resolution_high : Å, the band fitted; left out, the upper end is 4 Å, or what the pixels allow
+    resolution_low, resolution_high : Å, the band fitted; left out, the upper end is 4 Å, or what the pixels allow;
+    a strong ring of crystalline ice ends it at 4.3 Å
     defocus_min, defocus_max, max_astigmatism : Å, limits of the search
     phase_shift_search : degrees; equal numbers fix the phase shift, others search between them
 
@@ -114,6 +115,8 @@ def estimate_ctf(
     if fault:
         return _failed(fault)
     filled = last_frequency(amplitude, optics.pixel_size)
+    if ends_at_ice(amplitude, optics.pixel_size):
+        filled = min(filled, 1 / ICE_WING)
     high = max(high, 1 / filled)
     if resolution_low < 1.5 * high:
         return _failed(f"the spectrum ends at {high:.1f} Å: too little is left to fit")

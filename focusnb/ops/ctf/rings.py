@@ -12,9 +12,16 @@ from functools import lru_cache
 import numpy as np
 from scipy.interpolate import BSpline
 
+from focusnb.ops.ice import BESIDE_RING, RING
 from focusnb.ops.spectrum import frequency_radius, rotational_average
 
 SECTORS = 24
+
+STRONG_ICE = 1.5
+"""Amplitude of the ring over that on both sides from which on it is left out of the fit; good ice has 1.0."""
+
+ICE_WING = 4.3
+"""Å: the wings of a strong ring reach from there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,3 +158,14 @@ def _noise(value: np.ndarray, weight: np.ndarray) -> float:
     good = (weight[1:] > 0) & (weight[:-1] > 0)
     scaled = (value[1:] - value[:-1]) / np.sqrt(1 / np.maximum(weight[1:], 1) + 1 / np.maximum(weight[:-1], 1))
     return max(float(1.4826 * np.median(np.abs(scaled[good]))), 1e-9)
+
+
+def ends_at_ice(amplitude: np.ndarray, pixel_size: float) -> bool:
+    """Tell whether a strong ring of crystalline ice at 3.7 Å stands in a spectrum; no CTF describes what lies there."""
+    frequency, average = rotational_average(amplitude, pixel_size)
+    level = [
+        float(average[(frequency > 1 / longest) & (frequency < 1 / shortest)].mean())
+        for shortest, longest in (RING, *BESIDE_RING)
+        if frequency[-1] > 1 / shortest
+    ]
+    return len(level) == 3 and level[0] > STRONG_ICE * max(level[1:])

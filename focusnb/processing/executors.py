@@ -6,7 +6,10 @@ pickles both ways, so that what would fail between processes fails here too.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import pickle
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -116,16 +119,20 @@ class LocalCluster:
 
     def _hear(self, event: tuple[float, Any]) -> None:
         _, content = event
-        progress = Progress(**content)
+        progress = Progress(*content)
         listener = self._listeners.get(progress.task)
         if listener is not None:
             listener(progress)
 
     def give_up(self) -> None:
-        """End the processes, with what they are at, and start new ones."""
+        """End the processes, with what they are at; their nannies start new ones."""
         self._listeners.clear()
+        self._client.cancel(list(self._futures.values()), force=True)
         self._futures.clear()
-        self._client.restart(timeout=30)
+        for nanny in self._cluster.workers.values():
+            with contextlib.suppress(ProcessLookupError):
+                if nanny.pid:
+                    os.kill(nanny.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Give up what is under way and end the processes."""
@@ -154,7 +161,8 @@ def _run_on_worker(task: Task, topic: str) -> Outcome:
             if time.monotonic() - last[0] < 1 / MOST_EVENTS_PER_SECOND:
                 return
             last[0] = time.monotonic()
-        worker.log_event(topic, progress.__dict__)
+        # no dict: dask would add a key to it
+        worker.log_event(topic, (progress.task, progress.exposure, progress.step, progress.message, progress.fraction))
 
     return run_task(task, emit)
 
@@ -168,8 +176,6 @@ def make_executor(workers: int | None = None, *, gpu: bool = False) -> Executor:
 
 def default_workers() -> int:
     """One worker per core, and at least 3 GB of memory for each."""
-    import os
-
     import psutil
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import shutil
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from focusnb.errors import ParameterError, ProjectError
-from focusnb.processing.executors import Executor, make_executor
+from focusnb.processing.executors import LOST_WORKER, Executor, make_executor
 from focusnb.processing.workflow import Workflow
 from focusnb.project import storing, tasks
 from focusnb.project.project import Project
@@ -50,7 +51,7 @@ class Event:
     reason: str = ""
 
 
-_Inbox = queue.SimpleQueue[tuple[str, Outcome | str]]
+_Inbox = queue.SimpleQueue[tuple[str, Outcome | Progress | str]]
 
 
 class Processor:
@@ -87,7 +88,8 @@ class Processor:
         """
         ids = self.project.ids() if exposures is None else list(exposures)
         if trial is None and not everything:
-            ids = list(self.project.plan(workflow, ids, params=params, retry=retry))
+            planned = self.project.plan(workflow, ids, params=params, retry=retry)
+            ids = [identity for identity in ids if identity in planned]
         if ids:
             tasks.submit(
                 self.project.library,
@@ -127,7 +129,7 @@ class Processor:
         """Work until the queue is empty, or for ever.
 
         until_idle : return when nothing waits any more
-        on_event : told of each start, progress and result, in this thread (progress: in any)
+        on_event : told of each start, progress and result, in this thread
         refill : called when the queue runs empty; queues more work and returns how much
 
         Raises ProjectError if another process works on the project, or if the library cannot be written.
@@ -199,10 +201,14 @@ class Processor:
         self._flying[task.id] = (task, queued)
         tell(Event("started", task.exposure, task.name))
 
-        def emit(progress: Progress) -> None:
-            tell(Event("progress", task.exposure, task.name, progress=progress))
+        inbox, here = self._inbox, threading.get_ident()
 
-        inbox = self._inbox
+        def emit(progress: Progress) -> None:
+            if threading.get_ident() == here:
+                tell(Event("progress", task.exposure, task.name, progress=progress))
+            else:  # whoever listens has one thread
+                inbox.put((task.id, progress))
+
         executor.submit(task, lambda identity, result: inbox.put((identity, result)), emit)
 
     def _drop(self, epoch: int, queued: tasks.QueuedTask, state: str, reason: str) -> None:
@@ -255,20 +261,30 @@ class Processor:
             except queue.Empty:
                 return
             wait = 0
+            if identity not in self._flying:
+                continue  # a word that came after the result
             task, _ = self._flying[identity]
+            if isinstance(result, Progress):
+                tell(Event("progress", task.exposure, task.name, progress=result))
+                continue
             if isinstance(result, str):
-                again = tasks.lose(self.project, epoch, identity, f"{task.name}: {result}")
-                del self._flying[identity]
-                summary.lost += 1
-                summary.failed += not again
-                if not again:
-                    summary.reasons[task.name] = result
-                tell(Event("lost", task.exposure, task.name, reason=result))
+                self._lose(epoch, task, result, tell, summary)
                 continue
             self.project.store(result)
             del self._flying[identity]
             self._count(result, task, summary)
             tell(Event("stored", task.exposure, task.name, outcome=result))
+
+    def _lose(self, epoch: int, task: Task, reason: str, tell: Callable[[Event], None], summary: Summary) -> None:
+        # a task that waited behind the one its worker died of has no part in that
+        begun = reason != LOST_WORKER or task.run_folder.exists()
+        again = tasks.lose(self.project, epoch, task.id, f"{task.name}: {reason}", count=begun)
+        del self._flying[task.id]
+        summary.lost += begun
+        summary.failed += not again
+        if not again:
+            summary.reasons[task.name] = reason
+        tell(Event("lost", task.exposure, task.name, reason=reason))
 
     @staticmethod
     def _count(outcome: Outcome, task: Task, summary: Summary) -> None:

@@ -1,0 +1,262 @@
+"""The processor: order, one at a time, workers that die, interruption, the same results everywhere."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from focusnb.errors import ProjectError
+from focusnb.processing.executors import InlineExecutor, LocalCluster
+from focusnb.processing.processor import Event, Processor
+from focusnb.processing.workflow import Workflow
+from focusnb.project import schema, tasks
+from focusnb.project.project import Project
+from tests.projects import chain, left_overs, make_project, process, statuses, write_shots
+
+
+@pytest.fixture
+def shots(project: Project, tmp_path: Path) -> Project:
+    """Four exposures, the last of which fails."""
+    project.add(write_shots(tmp_path / "camera", a="1\n", b="1\n2\n", c="1\n2\n3\n", d="fail scale\n"))
+    return project
+
+
+def started(processor: Processor, **options: Any) -> list[str]:
+    """Names in the order in which they are started."""
+    names: list[str] = []
+    processor.run(on_event=lambda event: names.append(event.name) if event.kind == "started" else None, **options)
+    return names
+
+
+def test_first_come_first_served_unless_put_first(shots: Project) -> None:
+    processor = Processor(shots, InlineExecutor())
+    workflow = chain(shots)
+    assert processor.submit(workflow, [3]) == 1
+    assert processor.submit(workflow, [1]) == 1
+    assert processor.submit(workflow, [4, 2], first=True) == 2
+    assert processor.queue() == {"queued": 4}
+    assert set(statuses(shots).values()) == {"queued"}
+    assert started(processor) == ["d", "b", "c", "a"]
+    assert processor.queue() == {"done": 3, "failed": 1}
+
+
+def test_what_waits_already_is_not_queued_twice_but_other_choices_are(shots: Project) -> None:
+    processor = Processor(shots, InlineExecutor())
+    processor.submit(chain(shots))
+    processor.submit(chain(shots))
+    assert processor.queue() == {"queued": 4}
+    processor.submit(chain(shots), [1], everything=True)
+    processor.submit(chain(shots), [2], params={"judge": {"limit": 9}})
+    assert processor.queue() == {"queued": 6}
+    processor.run()
+    assert shots.runs(exposure=1).step.tolist() == ["load", "scale", "judge"] * 2
+    assert shots.runs(exposure=2).params.iloc[-1] == '{"limit": 9.0}'
+
+
+def test_events_come_in_order_and_the_summary_counts(shots: Project) -> None:
+    events: list[Event] = []
+    summary = process(shots, on_event=events.append)
+    kinds = [(event.kind, event.name) for event in events if event.kind != "progress"]
+    assert kinds == [(kind, name) for name in "abcd" for kind in ("started", "stored")]
+    assert [e.progress.message for e in events if e.progress and e.name == "a"] == ["loaded"]
+    assert all(event.outcome is not None for event in events if event.kind == "stored")
+    assert (summary.done, summary.failed, summary.broken, summary.lost, summary.exposures) == (3, 1, 0, 0, 4)
+    assert summary.reasons == {"d": "d: scale cannot"}
+    assert statuses(shots) == {"a": "done", "b": "done", "c": "done", "d": "failed"}
+
+
+def test_nothing_is_queued_that_is_up_to_date_or_in_the_trash(shots: Project) -> None:
+    shots.move([2], "TRASH")
+    assert process(shots).exposures == 3
+    processor = Processor(shots, InlineExecutor())
+    assert processor.submit(chain(shots)) == 0
+    shots.move([2], "camera")
+    assert processor.submit(chain(shots)) == 1
+    # up to date by the time its turn comes: nothing runs
+    assert processor.submit(chain(shots), [2], params={}) == 1
+    processor.run()
+    assert len(shots.runs(exposure=2)) == 3
+
+
+def test_here_and_on_a_cluster_are_the_same(shots: Project, tmp_path: Path, cluster: LocalCluster) -> None:
+    events: list[str] = []
+    with make_project(tmp_path / "other") as other:
+        other.add(tmp_path / "camera")
+        here = process(shots)
+        there = process(other, executor=cluster, on_event=lambda event: events.append(event.kind))
+        assert (here.done, here.failed, here.reasons) == (there.done, there.failed, there.reasons)
+        left, right = shots.table(), other.table()
+        same = [name for name in left.columns if name not in ("imported_at", "processed_at", "source")]
+        assert left[same].equals(right[same])
+        assert left_overs(other.folder) == left_overs(shots.folder) == []
+    assert events.count("started") == events.count("stored") == 4
+
+
+def test_a_worker_that_dies_is_tried_three_times_and_told(
+    project: Project, tmp_path: Path, cluster: LocalCluster
+) -> None:
+    died = tmp_path / "died"
+    project.add(
+        write_shots(tmp_path / "camera", a="1\n", b="die scale\n", c=f"once judge\nonce scale {died}\n", d="1\n")
+    )
+    summary = process(project, executor=cluster)
+    assert statuses(project) == {"a": "done", "b": "failed", "c": "done", "d": "done"}
+    assert (summary.done, summary.failed, summary.lost) == (3, 1, 4)
+    runs = project.runs()
+    assert runs[runs.exposure == "b"].status.tolist() == ["lost"] * 9
+    assert runs[runs.exposure == "b"].attempt.tolist() == [1] * 3 + [2] * 3 + [3] * 3
+    # one that waits behind another that dies is not blamed
+    assert runs[(runs.exposure == "c") & (runs.status == "done")].attempt.tolist() == [2] * 3
+    assert runs[(runs.exposure == "d") & (runs.status == "done")].attempt.tolist() == [1] * 3
+    reason = project.table().reason[2]
+    assert reason == "b: its worker died while it was processed (the worker died 3 times with this exposure)"
+    assert left_overs(project.folder) == []
+    # it is not tried again by itself, but on request
+    assert process(project, executor=cluster).exposures == 0
+    (project.path(2) / "raw" / "b.tif").write_text("1\n")
+    assert process(project, retry=True).done == 1
+
+
+def test_an_interruption_gives_everything_back(project: Project, tmp_path: Path) -> None:
+    project.add(write_shots(tmp_path / "camera", a="1\n", b="interrupt scale\n", c="1\n"))
+    with pytest.raises(KeyboardInterrupt):
+        process(project)
+    assert statuses(project) == {"a": "done", "b": "queued", "c": "queued"}
+    runs = project.runs()
+    assert runs[runs.exposure == "b"].status.tolist() == ["lost"] * 3
+    assert set(runs[runs.exposure == "b"].reason) == {"processing was stopped"}
+    assert left_overs(project.folder) == []
+    (project.path(2) / "raw" / "b.tif").write_text("1\n")
+    assert Processor(project, InlineExecutor()).run().done == 2
+    # being stopped does not count against the exposure
+    assert project.runs(exposure=2).attempt.tolist() == [1] * 6
+
+
+def test_an_interruption_while_a_cluster_works(project: Project, tmp_path: Path, cluster: LocalCluster) -> None:
+    project.add(write_shots(tmp_path / "camera", **{f"s{n}": "sleep scale 0.3\n" for n in range(6)}))
+
+    def interrupt(event: Event) -> None:
+        if event.kind == "stored":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        process(project, executor=cluster, on_event=interrupt)
+    assert left_overs(project.folder) == []
+    assert sorted(statuses(project).values()) == ["done"] + ["queued"] * 5
+    assert Processor(project, cluster).run().done == 5
+    runs = project.runs()
+    assert runs[runs.status == "done"].groupby(["exposure", "step"]).size().tolist() == [1] * 18
+    assert set(runs.status) == {"done", "lost"}
+    assert left_overs(project.folder) == []
+
+
+def test_cancel_stops_after_what_is_under_way(shots: Project) -> None:
+    processor = Processor(shots, InlineExecutor())
+    processor.submit(chain(shots))
+    processor.run(on_event=lambda event: processor.cancel() if event.name == "b" else None)
+    assert statuses(shots) == {"a": "done", "b": "done", "c": "queued", "d": "queued"}
+
+
+def test_a_queue_that_runs_empty_is_refilled(shots: Project) -> None:
+    processor = Processor(shots, InlineExecutor())
+    waiting = [[3], [1]]
+    assert started(processor, refill=lambda: processor.submit(chain(shots), waiting.pop()) if waiting else 0) == [
+        "a",
+        "c",
+    ]
+
+
+def test_a_second_processor_is_refused_naming_the_first(shots: Project) -> None:
+    second = Processor(shots, InlineExecutor())
+    told = []
+
+    def start_another(event: Event) -> None:
+        if not told:
+            with pytest.raises(ProjectError) as caught:
+                second.run()
+            told.append(str(caught.value))
+
+    process(shots, on_event=start_another)
+    host = os.uname().nodename
+    assert f"process {os.getpid()} on {host} works on this project since {time.strftime('%Y-%m-%d')}" in told[0]
+    assert told[0].endswith("stop it first")
+    assert process(shots, everything=True).exposures == 4
+
+
+HOLD = """
+import sys, time
+from focusnb import open_project
+from focusnb.project import tasks
+project = open_project(sys.argv[1])
+tasks.take_lease(project.library)
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_another_process_is_respected_while_it_lives_and_succeeded_when_it_is_dead(shots: Project) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(shots.folder)], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    with pytest.raises(ProjectError, match=rf"process {holder.pid} on .* works on this project since"):
+        process(shots)
+    holder.kill()  # not waited for: its number is still taken, by a zombie
+    while psutil.Process(holder.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert process(shots).exposures == 4
+    holder.wait()
+    holder.stdout.close()
+
+
+def test_a_holder_elsewhere_is_succeeded_after_it_fell_silent(shots: Project) -> None:
+    tasks.take_lease(shots.library)
+    change = {"host": "elsewhere", "heartbeat": time.time() - 5}
+    with shots.library.write() as transaction:
+        transaction.execute(schema.lease.update().values(**change))
+    with pytest.raises(ProjectError, match="on elsewhere works on this project"):
+        process(shots)
+    with shots.library.write() as transaction:
+        transaction.execute(schema.lease.update().values(heartbeat=time.time() - 1 - tasks.SILENCE))
+    assert process(shots).exposures == 4
+
+
+def test_a_step_that_was_taken_away_does_not_stop_the_queue(shots: Project) -> None:
+    processor = Processor(shots, InlineExecutor())
+    processor.submit(chain(shots), [1])
+    with shots.library.write() as transaction:
+        transaction.execute(schema.tasks.update().values(steps=["load", "gone"]))
+    processor.submit(chain(shots), [2])
+    summary = processor.run()
+    assert (summary.done, summary.failed) == (1, 1)
+    assert "there is no step gone" in summary.reasons["load, gone"]
+    assert statuses(shots)["a"] == "new"
+    assert processor.queue() == {"done": 1, "failed": 1}
+
+
+def test_a_trial_that_is_lost_leaves_the_exposure_as_it_was(
+    project: Project, tmp_path: Path, cluster: LocalCluster
+) -> None:
+    project.add(write_shots(tmp_path / "camera", a="1\n"))
+    process(project)
+    before = project.table()
+    (project.path(1) / "raw" / "a.tif").write_text("die scale\n")
+    summary = process(project, trial="wild", executor=cluster)
+    assert (summary.lost, summary.failed) == (3, 1)
+    assert project.table().equals(before)
+    assert project.stale(chain(project)) == {}
+
+
+def test_a_workflow_of_one_step_is_a_trial_beside_the_adopted_results(shots: Project) -> None:
+    process(shots, [2])
+    processor = Processor(shots, InlineExecutor())
+    processor.submit(Workflow.named(shots, ["judge"]), [2], trial="strict", params={"judge": {"limit": 5000}})
+    assert processor.run().done == 1
+    assert shots.table(trial="strict").verdict[2] == "bad"
+    assert shots.table().verdict[2] == "good"

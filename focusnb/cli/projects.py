@@ -161,7 +161,7 @@ def process(
         say(reason if name in reason else f"{name}: {reason}")
     parts = [f"{summary.done} done"]
     parts += [f"{summary.failed} failed"] * bool(summary.failed)
-    parts += [f"{summary.broken} broken (a fault of focusnb: see log.txt)"] * bool(summary.broken)
+    parts += [f"{summary.broken} broken (a fault in a step: the traceback is in its log.txt)"] * bool(summary.broken)
     say(f"{', '.join(parts)} in {summary.seconds:.0f} s")
     return summary
 
@@ -204,10 +204,19 @@ def encode_table(frame: Any, format: str) -> bytes:
         frame.to_parquet(buffer, index=False)
         return buffer.getvalue()
     if format == "json":
-        return (
-            frame.to_json(orient="records", date_format="iso", force_ascii=False, double_precision=15) + "\n"
-        ).encode()
+        import json
+
+        columns = [_plain(frame[name]) for name in frame.columns]
+        rows = [dict(zip(frame.columns, row, strict=True)) for row in zip(*columns, strict=True)]
+        return (json.dumps(rows, ensure_ascii=False, allow_nan=False) + "\n").encode()
     return str(frame.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S")).encode()
+
+
+def _plain(column: Any) -> list[Any]:
+    """A column as JSON holds it: times as ISO text, missing values as null."""
+    if column.dtype.kind == "M":
+        column = column.map(lambda time: time.isoformat(), na_action="ignore")
+    return column.astype(object).where(column.notna(), None).tolist()  # type: ignore[no-any-return]
 
 
 def rebuild(folder: Folder) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from focusnb.cli.console import say
-from focusnb.cli.declared import with_options
-from focusnb.cli.projects import Folder, Workers, process
+from focusnb.cli.declared import limits_text, with_options
+from focusnb.cli.projects import Folder, process
 from focusnb.errors import ParameterError
 
 app = typer.Typer(help="List, describe, tune and run single steps.", no_args_is_help=True)
@@ -29,21 +30,34 @@ def list_steps(
 
 @app.command("show")
 def show(
-    name: StepName,
-    folder: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Also the steps of this project.")] = None,
+    arguments: Annotated[
+        list[str], typer.Argument(metavar="[DIR] STEP", help="A step, and the project it belongs to if it is its own.")
+    ],
 ) -> None:
     """Describe a step: what it needs, what it can be told, what it makes."""
-    steps = _steps(folder)
+    from focusnb.project.project import SETTINGS_NAME
+
+    if len(arguments) > 2:
+        raise ParameterError("give one step, and the folder of its project if it is the project's own")
+    projects = [text for text in arguments if len(arguments) == 2 and (Path(text) / SETTINGS_NAME).is_file()]
+    name = next(text for text in arguments if text not in projects)
+    steps = _steps(Path(projects[0]) if projects else None)
     if name not in steps:
-        raise ParameterError(f"there is no step {name}; there are {', '.join(sorted(steps))}")
+        hint = "" if projects else "; for a step of a project: focusnb step show DIR STEP"
+        raise ParameterError(f"there is no step {name}; there are {', '.join(sorted(steps))}{hint}")
     step = steps[name]
-    print(f"{step.title} ({step.name}, version {step.version})\n\n{(step.__doc__ or '').strip()}")
+    print(f"{step.title} ({step.name}, version {step.version})\n\n{inspect.cleandoc(step.__doc__ or '')}")
     for title, model in (("Needs", step.Inputs), ("Parameters", step.Params), ("Makes", step.Results)):
+        if not model.specs():
+            continue
         print(f"\n{title}:")
         for spec in model.specs():
             default = f" [{spec.default}]" if title == "Parameters" and spec.default is not None else ""
             optional = " (optional)" if title == "Needs" and not spec.required else ""
-            print(f"  {spec.name:28s} {spec.caption}{default}{optional}  {spec.help}".rstrip())
+            limits = f" {limits_text(spec)}" * bool(
+                spec.limits
+            ) + f" one of {', '.join(map(str, spec.choices))}" * bool(spec.choices)
+            print(f"  {spec.name:28s} {spec.caption}{default}{limits}{optional}  {spec.help}".rstrip())
 
 
 @app.command("trust")
@@ -67,14 +81,35 @@ def trust(
 def use(
     folder: Folder,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[STEP...]", help="None: only those of the mode.")
+        list[str] | None, typer.Argument(metavar="[STEP...]", help="Steps to add; none: list them.")
     ] = None,
 ) -> None:
-    """Choose the steps that run in addition to those of the project's mode."""
+    """Add steps to those that run on every exposure, after a check that they go together."""
+    from focusnb.processing.workflow import Workflow
     from focusnb.project.project import Project
 
     with Project.open(folder) as project:
-        project.use_steps(*(names or []))
+        added = [name for name in names or [] if name not in project.own_steps]
+        # two makers of one value, or steps that wait for each other, are refused before anything is written
+        Workflow.named(project, [*project.mode.steps["movie"], *project.own_steps, *added])
+        project.use_steps(*project.own_steps, *added)
+        for kind in project.mode.steps:
+            say(f"{kind.capitalize()}s: {' → '.join(Workflow.of(project, kind).names)}")
+
+
+@app.command("drop")
+def drop(
+    folder: Folder, names: Annotated[list[str], typer.Argument(metavar="STEP...", help="Steps to take out.")]
+) -> None:
+    """Take steps out of those that run on every exposure; what they made stays."""
+    from focusnb.project.project import Project
+
+    with Project.open(folder) as project:
+        for name in names:
+            if name not in project.own_steps:
+                own = ", ".join(project.own_steps) or "none"
+                raise ParameterError(f"{name} is not among the steps added to this project: {own}")
+        project.use_steps(*(name for name in project.own_steps if name not in names))
         say(f"Movies: {' → '.join(project.step_names('movie'))}")
 
 
@@ -98,6 +133,9 @@ def _steps(folder: Path | None) -> dict[str, Any]:
     from focusnb.project.project import Project
 
     with Project.open(folder) as project:
+        for told in (*project.step_faults(), project.untrusted()):
+            if told:
+                say(told)
         return dict(project.steps())
 
 
@@ -126,12 +164,14 @@ def _run(
     ] = None,
     trial: Annotated[str | None, typer.Option(help="Keep the results apart under this name.")] = None,
     everything: Annotated[bool, typer.Option("--again", help="Run it where it is not stale as well.")] = False,
-    workers: Workers = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that work side by side; 0 works in this one.")] = 0,
     values: Any = None,
 ) -> None:
     project, step = _current["project"], _current["step"]
     ids = [project.find(name) for name in exposures or []] or None
     workflow = _chain(project, step)
+    if trial is None:
+        workflow.check_beside(project)
     process(
         project,
         workers=workers,

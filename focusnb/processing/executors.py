@@ -96,6 +96,7 @@ class LocalCluster:
                 host="127.0.0.1",
                 memory_limit=memory_limit,
                 silence_logs=50,
+                preload=["focusnb.processing.worker"],
             )
             self._client = distributed.Client(self._cluster)
         self._futures: dict[str, Any] = {}

@@ -45,6 +45,20 @@ class Workflow:
         """Names of the findings and products that must be there before."""
         return sorted({spec.name for step in self.steps for spec in step.needs() if spec.required} - set(self.makers))
 
+    def check_beside(self, project: Project) -> None:
+        """ParameterError if a step here makes what another step makes in the project's own workflow.
+
+        Run for good it would overwrite values that the workflow takes to be its own, and nothing would restore them.
+        """
+        usual = {name for kind in project.mode.steps for name in project.step_names(kind)}
+        for kind in project.mode.steps:
+            makers = Workflow.of(project, kind).makers
+            for value, step in self.makers.items():
+                if step not in usual and value in makers:
+                    raise ParameterError(
+                        f"{step} makes {value}, as {makers[value]} does in this project; run it as a trial"
+                    )
+
     def __repr__(self) -> str:
         return f"Workflow({' → '.join(self.names)})"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ from focusnb.project import fingerprints, levels, records, schema, storing, tabl
 from focusnb.project.library import FILE_NAME as LIBRARY_NAME
 from focusnb.project.library import Declaration, Library, now
 from focusnb.quantities import Acquisition
-from focusnb.steps.base import Step, StepParams, built_in_steps, find_step, steps_in
+from focusnb.steps.base import FACTS, Step, StepParams, faults_in, find_step, steps_in
 from focusnb.steps.task import Outcome
 from focusnb.steps.trust import is_trusted
 
@@ -148,38 +149,76 @@ class Project:
         return steps_in(self.steps_folder)
 
     def step(self, name: str) -> type[Step]:
-        """One step; the error tells of untrusted code if that is why it is not there."""
+        """One step; ParameterError if there is none, if its code is not trusted, or if it needs what nothing makes."""
         try:
-            return find_step(name, self.steps_folder)
+            step = find_step(name, self.steps_folder)
         except ParameterError as error:
-            folder = self.folder / "steps"
-            if self.steps_folder is None and folder.is_dir() and any(folder.iterdir()):
-                raise ParameterError(
-                    f"{error}. {folder} holds steps that do not run before you trust this project: "
-                    f"focusnb step trust {self.folder}"
-                ) from error
-            raise
+            hint = self.untrusted()
+            raise ParameterError(f"{error}. {hint}" if hint else str(error)) from error
+        self._check_needs(step)
+        return step
+
+    def untrusted(self) -> str:
+        """A sentence about steps of this project that do not run before they are trusted; empty if there are none."""
+        folder = self.folder / "steps"
+        if self.steps_folder is not None or not folder.is_dir() or not any(folder.iterdir()):
+            return ""
+        return (
+            f"The steps in {folder} are not trusted yet, or changed since: none of them runs before "
+            f"'focusnb step trust {self.folder}'"
+        )
+
+    def step_faults(self) -> tuple[str, ...]:
+        """Why files of the project's own steps could not be loaded."""
+        return faults_in(self.steps_folder)
+
+    def _check_needs(self, step: type[Step]) -> None:
+        made = {spec.name for other in self.steps().values() for spec in other.makes()} | set(self.specs())
+        for spec in step.needs():
+            if spec.name not in made:
+                near = difflib.get_close_matches(spec.name, [*made, *FACTS], n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise ParameterError(f"step {step.name} needs {spec.name}, which is no fact and made by no step{hint}")
+
+    @property
+    def own_steps(self) -> list[str]:
+        """Names of the steps that run in addition to the mode's."""
+        return list(self.settings.get("steps", []))
 
     def step_names(self, kind: str) -> list[str]:
-        """The steps run on exposures of a kind: those of the mode and the project's own additions."""
-        return [*self.mode.steps[kind], *self.settings.get("steps", [])]
+        """The steps run on exposures of a kind: the mode's, and those of the project's own that find what they need."""
+        names = list(self.mode.steps[kind])
+        left = self.own_steps
+        if not left:
+            return names
+        made = {spec.name for name in names for spec in self.step(name).makes()}
+        while True:
+            fitting = [n for n in left if all(s.name in made for s in self.step(n).needs() if s.required)]
+            if not fitting:
+                return names
+            names += fitting
+            made |= {spec.name for name in fitting for spec in self.step(name).makes()}
+            left = [name for name in left if name not in fitting]
 
     def use_steps(self, *names: str) -> None:
-        """Choose the steps that run in addition to the mode's."""
-        for name in names:
-            self.step(name)
-        self.settings = {**self.settings, "steps": list(names)}
-        files.write_json(self.folder / SETTINGS_NAME, self.settings)
+        """Choose the steps that run besides the mode's; ParameterError for one that never finds what it needs."""
+        self.library.check_writable()
+        before, self.settings = self.settings, {**self.settings, "steps": list(names)}
+        try:
+            fitting = {name for kind in self.mode.steps for name in self.step_names(kind)}
+            for name in names:
+                if name not in fitting:
+                    needed = ", ".join(spec.name for spec in self.step(name).needs() if spec.required)
+                    raise ParameterError(f"step {name} needs {needed}, which the workflows of this project do not make")
+            files.write_json(self.folder / SETTINGS_NAME, self.settings)
+        except BaseException:
+            self.settings = before
+            raise
 
     def declare(self) -> None:
         """Give every declared value its column."""
         facts = [Declaration("fact", None, spec) for spec in Acquisition.specs()]
-        try:
-            steps = self.steps()
-        except ParameterError:
-            # a step of the user's that cannot be loaded is told where it is asked for; the project opens without it
-            steps = built_in_steps()
-        findings = [Declaration("finding", step.name, spec) for step in steps.values() for spec in step.makes()]
+        findings = [Declaration("finding", step.name, spec) for step in self.steps().values() for spec in step.makes()]
         self.library.declare([*facts, *findings])
 
     def specs(self) -> dict[str, Spec]:

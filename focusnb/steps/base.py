@@ -170,6 +170,9 @@ def _check(cls: type[Step]) -> None:
     for made in cls.Results.specs():
         if made.name in FACTS:
             raise ParameterError(f"step {cls.name} makes {made.name}, which is a fact; name the finding differently")
+    without = [spec.name for spec in cls.Params.specs() if spec.required]
+    if without:
+        raise ParameterError(f"step {cls.name}: parameter {without[0]} has no default; give it one")
     others = {spec.name for spec in [*cls.Inputs.specs(), *cls.Results.specs()]}
     clash = {spec.name for spec in cls.Params.specs()} & (FACTS | others)
     if clash:
@@ -186,6 +189,7 @@ _loading = threading.RLock()
 class _Loaded:
     stamp: tuple[tuple[str, int, int], ...] = ()
     steps: dict[str, type[Step]] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
 
 
 _from_folder: dict[str, _Loaded] = {}
@@ -209,21 +213,27 @@ def built_in_steps() -> dict[str, type[Step]]:
 def steps_in(folder: Path | str | None) -> dict[str, type[Step]]:
     """All steps: the built-in ones and those of a trusted folder of the user's (Python files and scripts).
 
-    Files are loaded again when they changed. Raises ParameterError for a file that cannot be loaded, naming it, and
-    for two files that define the same step.
+    Files are loaded again when they changed. One that cannot be loaded is left out; :func:`faults_in` tells why. Names
+    that begin with a dot or an underscore are not looked at.
     """
     steps = built_in_steps()
     if folder is None:
         return steps
     folder = Path(folder)
-    files = sorted(path for path in folder.glob("*") if path.suffix in (".py", ".sh") and not path.name.startswith("."))
+    files = sorted(path for path in folder.glob("*") if path.suffix in (".py", ".sh") and path.name[0] not in "._")
     stamp = tuple((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in files)
     with _loading:
         loaded = _from_folder.setdefault(str(folder), _Loaded())
         if loaded.stamp != stamp:
-            loaded.steps = _load_all(files)
+            loaded.steps, loaded.faults = _load_all(files)
             loaded.stamp = stamp
         return {**steps, **loaded.steps}
+
+
+def faults_in(folder: Path | str | None) -> tuple[str, ...]:
+    """Why files of a user's folder could not be loaded as steps, a sentence for each."""
+    steps_in(folder)
+    return () if folder is None else _from_folder[str(Path(folder))].faults
 
 
 def known_values() -> dict[str, Any]:
@@ -253,15 +263,23 @@ def collecting() -> Iterator[dict[str, type[Step]]]:
             _collecting.pop()
 
 
-def _load_all(files: list[Path]) -> dict[str, type[Step]]:
+def _load_all(files: list[Path]) -> tuple[dict[str, type[Step]], tuple[str, ...]]:
     steps: dict[str, type[Step]] = {}
     source: dict[str, Path] = {}
+    faults: list[str] = []
     for path in files:
-        for name, step in _load(path).items():
-            if name in steps:
-                raise ParameterError(f"step {name} is defined in {source[name]} and in {path}; rename one of them")
-            steps[name], source[name] = step, path
-    return steps
+        try:
+            found = _load(path)
+        except ParameterError as error:
+            faults.append(str(error))
+            continue
+        for name, step in found.items():
+            if name in source:
+                faults.append(f"step {name} is defined in {source[name]} and in {path}; rename one of them")
+                steps.pop(name, None)
+            else:
+                steps[name], source[name] = step, path
+    return steps, tuple(faults)
 
 
 def _load(path: Path) -> dict[str, type[Step]]:
@@ -271,7 +289,13 @@ def _load(path: Path) -> dict[str, type[Step]]:
         if scripts.has_header(path):
             step = scripts.step_from_script(path)
             return {step.name: step}
-        return _load_module(path) if path.suffix == ".py" else {}
+        found = _load_module(path) if path.suffix == ".py" else {}
+        if not found:
+            raise ParameterError(
+                f"{path}: defines no step; give a class derived from Step a name, or the script a header, or let the "
+                "file's name begin with an underscore"
+            )
+        return found
     except ParameterError as error:
         raise error if str(path) in str(error) else ParameterError(f"{path}: {error}") from error
     except (Exception, SystemExit) as error:
@@ -300,7 +324,8 @@ def find_step(name: str, folder: Path | str | None = None) -> type[Step]:
     if name not in steps:
         steps = steps_in(folder)
     if name not in steps:
-        raise ParameterError(f"there is no step {name}; there are {', '.join(sorted(steps))}")
+        faults = "".join(f". {fault}" for fault in faults_in(folder))
+        raise ParameterError(f"there is no step {name}; there are {', '.join(sorted(steps))}{faults}")
     return steps[name]
 
 

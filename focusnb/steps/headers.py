@@ -243,7 +243,7 @@ class _Reader:
 
     def _value(self, place: str, entry: dict[str, Any]) -> Any:
         self._check_entry(place, entry, _VALUE_KEYS)
-        type_name = entry.get("type", "float")
+        type_name = entry.get("type") or _type_of(entry.get("default"), entry.get("choices"))
         if type_name not in _TYPES:
             self.fault_at(place, f"type {type_name!r} is not one of {', '.join(_TYPES)}")
         hint: Any = _TYPES[type_name]
@@ -298,3 +298,9 @@ def _unknown(name: str, names: Collection[str]) -> str:
     near = difflib.get_close_matches(name, list(names), n=1)
     listed = f"; there are {', '.join(names)}" if len(names) < 20 else ""
     return f"{name} is not known" + (f"; did you mean {near[0]}?" if near else listed)
+
+
+def _type_of(default: Any, choices: Any) -> str:
+    """The type of a value whose header does not say: that of its words or flags; a number is a float."""
+    example = choices[0] if isinstance(choices, list) and choices else default
+    return "bool" if isinstance(example, bool) else "text" if isinstance(example, str) else "float"

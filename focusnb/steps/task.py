@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from focusnb.errors import FocusError, ResourceError, StepError
 from focusnb.parameters import Spec
 from focusnb.quantities import FILE_FACTS
@@ -386,6 +388,10 @@ def classify(exception: BaseException, exposure: str) -> tuple[Status, str, str,
     if isinstance(exception, FocusError):
         return "failed", str(exception), type(exception).__name__, ""
     trace = "".join(traceback_module.format_exception(exception))
+    if isinstance(exception, ValidationError):
+        faults = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in exception.errors())
+        reason = f"{exception.title} do not hold what they declare: {faults}"
+        return "broken", reason, type(exception).__name__, trace
     return "broken", f"{type(exception).__name__}: {exception}", type(exception).__name__, trace
 
 

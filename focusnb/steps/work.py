@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from focusnb.errors import StepError
 from focusnb.parameters import Spec
@@ -17,8 +20,9 @@ class Work:
     """The surroundings of one step in one task.
 
     ``work[name]`` gives what was made under that name: the object made in this task, else what its file holds (an
-    image as a (y, x) float32 array, a curve as a dict, a table as a dict of blocks). ``work.save(name, value)`` keeps
-    a result: in memory for the steps after this one, and as the declared file.
+    image as a (y, x) float32 array, a curve as a dict, a table as a dict of blocks); arrays are shared with the other
+    steps and read-only. ``work.save(name, value)`` keeps a result: in memory for the steps after this one, and as the
+    declared file.
     """
 
     def __init__(
@@ -32,13 +36,11 @@ class Work:
         xp: Any = None,
         emit: Callable[[str, float | None], None] | None = None,
     ) -> None:
-        import numpy
-
         self.folder = folder
         self.exposure_folder = exposure_folder
         self.exposure = exposure
         self.seed = seed
-        self.xp = numpy if xp is None else xp
+        self.xp = np if xp is None else xp
         self.versions: dict[str, str] = {}
         self.log: list[str] = []
         self.products: dict[str, str] = {}
@@ -70,12 +72,12 @@ class Work:
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._memory:
-            self._memory[name] = _read(self._spec(name), self.file(name))
+            self._memory[name] = _shared(_read(self._spec(name), self.file(name)))
         return self._memory[name]
 
     def __setitem__(self, name: str, value: Any) -> None:
         self._spec(name)
-        self._memory[name] = value
+        self._memory[name] = _shared(value)
 
     def save(
         self,
@@ -103,11 +105,11 @@ class Work:
         elif spec.kind == "picture":
             images.write_png(path, to_numpy(value))
         elif spec.kind == "curve":
-            value = json.loads(json.dumps(value))
+            value = _plain(name, value)
             files.write_json(path, value)
         elif spec.kind == "table":
             raise TypeError(f"{name}: write the table to work.path({name!r}), then call work.made({name!r})")
-        self._memory[name] = value
+        self._memory[name] = _shared(value)
         return self.made(name)
 
     def made(self, name: str) -> str:
@@ -170,6 +172,29 @@ class Work:
             if (folder / spec.file).is_file():
                 return folder / spec.file
         return None
+
+
+def _shared(value: Any) -> Any:
+    """A view that cannot be written to: a step that changed what the next ones are handed would spoil them unseen."""
+    if isinstance(value, np.ndarray):
+        value = value.view()
+        value.flags.writeable = False
+    return value
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Curves as JSON keeps them: arrays as lists, numbers that are not finite as None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(name, item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(name, item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise TypeError(f"{name}: a curve is made of lists of numbers by name, not of {type(value).__name__}")
 
 
 def _read(spec: Spec, path: Path) -> Any:

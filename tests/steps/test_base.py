@@ -17,6 +17,7 @@ from focusnb.steps.base import (
     Cost,
     StepResults,
     built_in_steps,
+    faults_in,
     find_step,
     known_values,
     steps_in,
@@ -131,24 +132,45 @@ def test_byte_code_beside_a_step_is_neither_made_nor_run(bench: Bench, tmp_path:
 )
 def test_a_faulty_file_is_named(bench: Bench, change: tuple[str, str], message: str) -> None:
     path = bench.write("count_gold.py", COUNT_GOLD.replace(*change))
-    with pytest.raises(ParameterError) as caught:
-        steps_in(bench.steps)
+    other = bench.write("other.py", COUNT_GOLD.replace('"count_gold"', '"count_silver"'))
+    assert "count_gold" not in steps_in(bench.steps)
+    (told,) = faults_in(bench.steps)
+    assert message in told
+    assert str(path) in told
+    assert find_step("count_silver", bench.steps).name == "count_silver", f"{other} has no fault"
+    with pytest.raises(ParameterError, match="there is no step count_gold") as caught:
+        find_step("count_gold", bench.steps)
     assert message in str(caught.value)
-    assert str(path) in str(caught.value)
+
+
+def test_a_file_without_a_step_is_told_unless_its_name_says_that_it_has_none(bench: Bench) -> None:
+    bench.write("forgotten.py", COUNT_GOLD.replace('    name = "count_gold"', ""))
+    bench.write("plain.sh", "#!/bin/sh\ntrue\n")
+    bench.write("_helpers.py", "x = 1\n")
+    told = faults_in(bench.steps)
+    assert [fault.split(":")[0].rsplit("/", 1)[-1] for fault in told] == ["forgotten.py", "plain.sh"]
+    assert all("defines no step" in fault for fault in told)
+
+
+def test_a_parameter_without_default_is_refused(bench: Bench) -> None:
+    bench.write("count_gold.py", COUNT_GOLD.replace(" = 3.0", ""))
+    (told,) = faults_in(bench.steps)
+    assert "parameter threshold has no default" in told
 
 
 def test_one_name_in_two_files_is_refused_with_both(bench: Bench) -> None:
     bench.write("a.py", COUNT_GOLD)
     bench.write("b.py", COUNT_GOLD)
+    assert "count_gold" not in steps_in(bench.steps)
     with pytest.raises(ParameterError, match=r"step count_gold is defined in .*a\.py and in .*b\.py; rename"):
-        steps_in(bench.steps)
+        find_step("count_gold", bench.steps)
 
 
 def test_a_built_in_name_is_refused(bench: Bench) -> None:
     name = sorted(built_in_steps())[0]
     bench.write("mine.py", COUNT_GOLD.replace('"count_gold"', f'"{name}"'))
-    with pytest.raises(ParameterError, match=f"step {name} is defined twice"):
-        steps_in(bench.steps)
+    (told,) = faults_in(bench.steps)
+    assert f"step {name} is defined twice" in told
     assert built_in_steps()[name].__module__.startswith("focusnb.steps.")
 
 

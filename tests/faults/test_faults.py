@@ -1,0 +1,212 @@
+"""Faults of files, disks and machines through the real command line: one clear sentence, the others processed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from focusnb.io.mrc import write_mrc
+from focusnb.io.tiff import write_tiff
+from focusnb.project.project import Project
+from tests.projects import left_overs
+
+MAIN = [sys.executable, "-c", "from focusnb.cli import main; main()"]
+SHAPE = (128, 160)
+
+
+def focusnb(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line to its end."""
+    return subprocess.run([*MAIN, *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+def write_movie(path: Path, seed: int, shape: tuple[int, int] = SHAPE) -> Path:
+    """Eight frames of Poisson counts."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_tiff(path, np.random.default_rng(seed).poisson(2, (8, *shape)).astype(np.uint8), pixel_size=1.5)
+    return path
+
+
+def write_gain(path: Path, shape: tuple[int, int] = SHAPE) -> Path:
+    """A gain reference that is not flat."""
+    write_mrc(path, np.random.default_rng(9).normal(1, 0.05, shape).astype(np.float32), pixel_size=1.5)
+    return path
+
+
+def import_all(folder: Path, camera: Path, gain: Path | None = None) -> None:
+    """Make a project and import a camera's folder."""
+    with Project.create(folder, mode="drift") as project:
+        project.add(camera, gain_reference=gain, facts={"pixel_size": 1.5, "voltage": 300})
+
+
+def reasons(folder: Path) -> dict[str, tuple[str, str]]:
+    """Status and reason by exposure."""
+    with Project.open(folder) as project:
+        table = project.table()
+        return {row.exposure: (row.status, "" if row.isna()["reason"] else row.reason) for _, row in table.iterrows()}
+
+
+def assert_a_sentence(text: str, *words: str) -> None:
+    """Short, without a trace, and naming what the user must know."""
+    assert "\n" not in text.strip()
+    assert "Traceback" not in text
+    assert len(text) < 400
+    for word in words:
+        assert word in text, (word, text)
+
+
+def test_files_of_all_kinds_of_wrong_are_told_and_the_others_processed(tmp_path: Path) -> None:
+    camera, folder = tmp_path / "camera", tmp_path / "project"
+    for number, name in enumerate(("good_1", "truncated", "good_2")):
+        write_movie(camera / f"{name}.tif", number)
+    whole = (camera / "truncated.tif").read_bytes()
+    (camera / "truncated.tif").write_bytes(whole[: len(whole) // 2])
+    (camera / "empty.tif").write_bytes(b"")
+    (camera / "text.tif").write_text("Dear diary, today I recorded no movie.\n")
+    write_movie(camera / "larger.tif", 7, (140, 160))
+    assert focusnb("new", folder, "--mode", "drift").returncode == 0
+    facts = ("--set", "pixel_size=1.5", "--set", "voltage=300")
+    added = focusnb("import", folder, camera, "--gain", write_gain(tmp_path / "reference.mrc"), *facts)
+    assert (added.returncode, added.stdout) == (0, "")
+    assert "6 imported" in added.stderr
+    for name in ("truncated.tif", "empty.tif", "text.tif", "larger.tif"):
+        assert sum(name in line for line in added.stderr.splitlines()) == 1
+    ran = focusnb("run", folder, "--until-idle", "--workers", 0)
+    assert (ran.returncode, ran.stdout) == (0, "")
+    assert "2 done, 4 failed in" in ran.stderr
+    told = reasons(folder)
+    assert {name: status for name, (status, _) in told.items()} == {
+        "good_1": "done",
+        "good_2": "done",
+        "truncated": "failed",
+        "empty": "failed",
+        "text": "failed",
+        "larger": "failed",
+    }
+    assert_a_sentence(told["truncated"][1], "truncated.tif", str(len(whole) // 2))
+    assert_a_sentence(told["empty"][1], "empty.tif", "0 bytes")
+    assert_a_sentence(told["text"][1], "text.tif")
+    assert_a_sentence(told["larger"][1], "160×128", "160×140", "give the gain of this camera")
+    for name in ("truncated", "empty", "text", "larger"):
+        assert told[name][1] in ran.stderr
+    assert left_overs(folder) == []
+    for name in ("good_1", "good_2"):
+        made = {path.name for path in (folder / "exposures/camera" / name).iterdir()}
+        assert {"micrograph.mrc", "motion.star", "power_spectrum.mrc", "exposure.json", "log.txt", "raw"} <= made
+    for name in ("truncated", "empty", "text", "larger"):
+        made = {path.name for path in (folder / "exposures/camera" / name).iterdir()}
+        assert made == {"exposure.json", "log.txt", "raw"}
+
+
+@pytest.mark.parametrize("fault", ["size", "nan"])
+def test_a_gain_that_does_not_fit_fails_the_rows_and_a_good_one_heals_them(tmp_path: Path, fault: str) -> None:
+    camera, folder, gain = tmp_path / "camera", tmp_path / "project", tmp_path / "reference.tif"
+    for number in range(2):
+        write_movie(camera / f"m{number}.tif", number)
+    values = np.ones((100, 160) if fault == "size" else SHAPE, np.float32)
+    if fault == "nan":
+        values[50, 60] = np.nan
+    write_tiff(gain, [values])
+    import_all(folder, camera, gain)
+    assert focusnb("run", folder, "--until-idle", "--workers", 0).returncode == 0
+    words = (
+        ("160×100", "160×128") if fault == "size" else ("1 of 20480", "not numbers", "make the gain reference again")
+    )
+    for status, reason in reasons(folder).values():
+        assert status == "failed"
+        assert_a_sentence(reason, *words, "gain")
+    with Project.open(folder) as project:
+        assert project.add(camera, gain_reference=write_gain(tmp_path / "good.mrc")).updated == [1, 2]
+    assert "2 done" in focusnb("run", folder, "--until-idle", "--workers", 0).stderr
+
+
+def test_a_disk_that_fills_is_told_and_what_waits_is_done_when_there_is_room(
+    small_disk: Callable[[float], Path], tmp_path: Path
+) -> None:
+    camera, disk = tmp_path / "camera", small_disk(30)
+    folder = disk / "project"
+    for number in range(4):
+        write_movie(camera / f"m{number}.tif", number)
+    import_all(folder, camera)
+    filling = disk / "filling"
+    free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+    filling.write_bytes(bytes(max(0, free - 1_000_000)))
+    ran = focusnb("run", folder, "--until-idle", "--workers", 0)
+    assert "the disk is full" in ran.stderr
+    assert "make room" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert left_overs(folder) == []
+    filling.unlink()
+    ran = focusnb("run", folder, "--until-idle", "--workers", 0)
+    assert ran.returncode == 0, ran.stderr
+    assert {status for status, _ in reasons(folder).values()} == {"done"}
+    assert left_overs(folder) == []
+
+
+def count_done(folder: Path) -> int:
+    """Exposures done, read as another program would."""
+    with sqlite3.connect(f"file:{folder / 'library.sqlite'}?mode=ro", uri=True, timeout=10) as connection:
+        return int(connection.execute("SELECT count(*) FROM exposures WHERE status = 'done'").fetchone()[0])
+
+
+def test_killed_with_its_workers_and_started_again_at_once_everything_is_done_once(tmp_path: Path) -> None:
+    camera, folder = tmp_path / "camera", tmp_path / "project"
+    for number in range(10):
+        write_movie(camera / f"m{number}.tif", number)
+    import_all(folder, camera)
+    draw = random.Random(time.time_ns())
+    command = [*MAIN, "run", str(folder), "--until-idle", "--workers", "2"]
+    for least in (1, 4):
+        running = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE)
+        while count_done(folder) < least and running.poll() is None:
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 0.3))
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+        assert running.stderr is not None
+        running.stderr.close()
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert {status for status, _ in reasons(folder).values()} == {"done"}
+    with Project.open(folder) as project:
+        runs = project.runs()
+        steps = project.step_names("movie")
+    done = runs[runs.status == "done"].groupby(["exposure", "step"]).size()
+    assert len(done) == 10 * len(steps)
+    assert set(done) == {1}
+    assert set(runs.status) <= {"done", "lost"}
+    assert set(runs[runs.status == "lost"].reason) <= {"processing was interrupted"}
+    assert left_overs(folder) == []
+
+
+def test_interrupted_from_the_keyboard_it_gives_back_what_waits(tmp_path: Path) -> None:
+    camera, folder = tmp_path / "camera", tmp_path / "project"
+    for number in range(6):
+        write_movie(camera / f"m{number}.tif", number)
+    import_all(folder, camera)
+    running = subprocess.Popen(
+        [*MAIN, "run", str(folder), "--until-idle", "--workers", "1"],
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while count_done(folder) < 1 and running.poll() is None:
+        time.sleep(0.01)
+    os.killpg(running.pid, signal.SIGINT)  # a terminal sends it to the workers as well
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode not in (0, None)
+    assert "Traceback" not in errors
+    assert left_overs(folder) == []
+    told = {status for status, _ in reasons(folder).values()}
+    assert told == {"done", "queued"}
+    assert focusnb("run", folder, "--until-idle", "--workers", 0).returncode == 0
+    assert {status for status, _ in reasons(folder).values()} == {"done"}

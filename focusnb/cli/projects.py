@@ -135,7 +135,8 @@ def process(
     waiting = (submit or (lambda p: p.submit_stale(retry=retry)))(processor)
     waiting += sum(processor.queue().get(state, 0) for state in ("queued", "running")) - waiting
     if not waiting and until_idle:
-        say("Nothing to do: every result is up to date")
+        wrong = len(project.ids(status="failed")) + len(project.ids(status="broken"))
+        say("Nothing to do" + (f"; {wrong} failed before: --retry tries them again" if wrong else ": all is up to date"))
         return None
     executor = make_executor(workers, gpu=gpu)
     finished = 0

@@ -104,7 +104,12 @@ def plan(
             continue
         state = exposure.current.get(step.name, {})
         same = state.get("fingerprint") == prints[step.name]
-        settled = same and state.get("status") in ("failed", "broken") and state.get("error") != "ResourceError"
+        settled = (
+            same
+            and state.get("status") in ("failed", "broken")
+            and state.get("error") != "ResourceError"
+            and not state.get("beside")
+        )
         if settled and not (retry or everything):
             blocked.update(spec.name for spec in step.makes())
         wanted[step.name] = everything or not ((same and state.get("status") == "done") or (settled and not retry))

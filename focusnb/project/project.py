@@ -214,6 +214,9 @@ class Project:
         except BaseException:
             self.settings = before
             raise
+        dropped = set(before.get("steps", [])) - set(names)
+        if dropped:
+            storing.leave_workflow(self, dropped)
 
     def declare(self) -> None:
         """Give every declared value its column."""

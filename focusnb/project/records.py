@@ -86,12 +86,16 @@ def restore(transaction: Transaction, record: Mapping[str, Any], known: Mapping[
 
 
 def overall(current: Mapping[str, Mapping[str, Any]]) -> tuple[str, str | None]:
-    """Status and reason of an exposure from the state of its steps; the first that went wrong is told."""
+    """Status and reason of an exposure from the state of its steps; the first that went wrong is told.
+
+    Steps run beside the project's workflow do not count: what one of them cannot do makes no exposure worse.
+    """
+    counted = [state for state in current.values() if not state.get("beside")]
     for wrong in ("broken", "failed"):
-        for state in current.values():
+        for state in counted:
             if state.get("status") == wrong:
                 return wrong, state.get("reason")
-    return ("done" if current else "new"), None
+    return ("done" if counted else "new"), None
 
 
 def _resolved(candidates: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:

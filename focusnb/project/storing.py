@@ -195,6 +195,7 @@ def _store_values(project: Project, transaction: Transaction, outcome: Outcome) 
     file_names: dict[str, str] = {}
     # the disk was full or the memory short: what was found before is as good as it was
     spared = any(step.error == "ResourceError" for step in outcome.steps)
+    usual = {*project.own_steps, *(name for names in project.mode.steps.values() for name in names)}
     for step in outcome.steps:
         makes = _made_by(project, transaction, step.step)
         kept = [spec.name for spec in makes if spec.kind != "transient"]
@@ -216,6 +217,7 @@ def _store_values(project: Project, transaction: Transaction, outcome: Outcome) 
                 "error": step.error or None,
                 "params": dict(step.params),
                 "makes": [spec.name for spec in makes],
+                "beside": step.step not in usual,
                 "started_at": _time(step.started),
                 "finished_at": _time(step.started + step.seconds),
             }
@@ -225,6 +227,22 @@ def _store_values(project: Project, transaction: Transaction, outcome: Outcome) 
         {**values, "current": current, "status": status, "reason": reason, "processed_at": _time(outcome.finished)},
     )
     return [file for name, file in file_names.items() if name in values and values[name] is None]
+
+
+def leave_workflow(project: Project, names: set[str]) -> None:
+    """Let steps that were taken out of the workflow not count any more for the status of exposures."""
+    e = schema.exposures.c
+    with project.library.write() as transaction:
+        rows = transaction.execute(sa.select(e.id, e.status, e.current)).all()
+        for row in rows:
+            current = row.current or {}
+            if not names & set(current):
+                continue
+            current |= {name: {**current[name], "beside": True} for name in names & set(current)}
+            status, reason = records.overall(current)
+            if row.status in ("queued", "running"):
+                status = row.status
+            transaction.update_exposure(row.id, {"current": current, "status": status, "reason": reason})
 
 
 def refresh_status(transaction: Transaction, exposure: int) -> None:

@@ -61,12 +61,12 @@ def process(movie: Any, seed: int) -> Results:
     alignment = measured("align", lambda: estimate_shifts(frames, pixel_size=spec.pixel_size))
     dose = Dose(spec.dose_per_frame, spec.prior_dose, spec.optics.voltage)
     sums = measured("sum", lambda: sum_frames(frames, alignment.shifts, pixel_size=spec.pixel_size, dose=dose))
-    fit = measured("ctf", lambda: fit_ctf(spec, sums.unweighted))
+    fit = measured("ctf", lambda: fit_ctf(spec, sums.dose_weighted))
     return Results(alignment.shifts, sums.unweighted, fit, seconds)
 
 
 def fit_ctf(spec: Any, micrograph: np.ndarray) -> Any:
-    """Fit the CTF of a micrograph with the defaults of the step."""
+    """Fit the CTF of a dose-weighted sum with the defaults of the steps."""
     from focusnb.ops.ctf import Optics, estimate_ctf
     from focusnb.ops.spectrum import choose_sampling, power_spectrum
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import secrets
 import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 from focusnb.errors import ParameterError
@@ -107,14 +109,16 @@ class LocalCluster:
         """Send the task to a worker."""
         if emit is not None:
             self._listeners[task.id] = emit
-        key = f"{task.name}-{task.id}-{time.monotonic_ns()}"
-        future = self._client.submit(_run_on_worker, task, self.TOPIC, key=key, pure=False, retries=0)
+        name = secrets.token_hex(8)  # nobody else can have put a file of that name there
+        key = f"{task.name}-{task.id}-{name}"
+        answer = task.run_folder / f".outcome-{name}"
+        future = self._client.submit(_run_on_worker, task, answer, self.TOPIC, key=key, pure=False, retries=0)
         self._futures[task.id] = future
 
         def finished(future: Any) -> None:
             self._futures.pop(task.id, None)
             self._listeners.pop(task.id, None)
-            done(task.id, _result(future))
+            done(task.id, _result(future, answer))
 
         future.add_done_callback(finished)
 
@@ -130,10 +134,14 @@ class LocalCluster:
         self._listeners.clear()
         self._client.cancel(list(self._futures.values()), force=True)
         self._futures.clear()
+        ended = set(self._client.run_on_scheduler(_addresses))
         for nanny in self._cluster.workers.values():
             with contextlib.suppress(ProcessLookupError):
                 if nanny.pid:
                     os.kill(nanny.pid, signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while ended & set(self._client.run_on_scheduler(_addresses)) and time.monotonic() < deadline:
+            time.sleep(0.02)  # until the scheduler has noticed, it would send them more
 
     def close(self) -> None:
         """Give up what is under way and end the processes."""
@@ -141,16 +149,29 @@ class LocalCluster:
         self._cluster.close(timeout=5)
 
 
-def _result(future: Any) -> Outcome | str:
-    if future.status == "finished":
-        return future.result()  # type: ignore[no-any-return]
+def _addresses(dask_scheduler: Any) -> list[str]:
+    return list(dask_scheduler.workers)
+
+
+def _result(future: Any, answer: Path) -> Outcome | str:
+    """What became of a task: by the file its worker wrote, which stays when the worker dies thereafter."""
+    try:
+        outcome = pickle.loads(answer.read_bytes())
+        answer.unlink()
+        return outcome  # type: ignore[no-any-return]
+    except (OSError, EOFError, pickle.UnpicklingError):
+        pass
     if future.status == "cancelled":
         return "processing was stopped"
-    error = future.exception()
-    return LOST_WORKER if type(error).__name__ == "KilledWorker" else f"{type(error).__name__}: {error}"
+    try:
+        # no file on a full disk; no answer in time from a worker that died with its result
+        return future.result(timeout=10)  # type: ignore[no-any-return]
+    except Exception as error:
+        lost = type(error).__name__ in ("KilledWorker", "TimeoutError", "CancelledError", "FutureCancelledError")
+        return LOST_WORKER if lost else f"{type(error).__name__}: {error}"
 
 
-def _run_on_worker(task: Task, topic: str) -> Outcome:
+def _run_on_worker(task: Task, answer: Path, topic: str) -> Outcome:
     from distributed import get_worker
 
     worker = get_worker()
@@ -165,7 +186,12 @@ def _run_on_worker(task: Task, topic: str) -> Outcome:
         # no dict: dask would add a key to it
         worker.log_event(topic, (progress.task, progress.exposure, progress.step, progress.message, progress.fraction))
 
-    return run_task(task, emit)
+    outcome = run_task(task, emit)
+    part = answer.with_name(f"{answer.name}.part")
+    with contextlib.suppress(OSError):
+        part.write_bytes(pickle.dumps(outcome))
+        os.replace(part, answer)
+    return outcome
 
 
 def make_executor(workers: int | None = None, *, gpu: bool = False) -> Executor:

@@ -185,6 +185,10 @@ class Project:
         """Names of the steps that run in addition to the mode's."""
         return list(self.settings.get("steps", []))
 
+    def is_usual(self, step: str) -> bool:
+        """Whether a step belongs to a workflow of the project: others are run beside it and make no exposure worse."""
+        return step in self.own_steps or any(step in names for names in self.mode.steps.values())
+
     def step_names(self, kind: str) -> list[str]:
         """The steps run on exposures of a kind: the mode's, and those of the project's own that find what they need."""
         names = list(self.mode.steps[kind])

@@ -171,7 +171,7 @@ def _adopt(project: Project, outcome: Outcome, run_folder: Path) -> None:
 def _keep_trial(project: Project, outcome: Outcome, run_folder: Path) -> None:
     target = project.folder / outcome.folder / "trials" / str(outcome.trial)
     target.mkdir(parents=True, exist_ok=True)
-    for path in run_folder.iterdir() if run_folder.is_dir() else ():
+    for path in run_folder.glob("[!.]*"):
         if (target / path.name).is_dir():
             shutil.rmtree(target / path.name)
         os.replace(path, target / path.name)
@@ -195,7 +195,6 @@ def _store_values(project: Project, transaction: Transaction, outcome: Outcome) 
     file_names: dict[str, str] = {}
     # the disk was full or the memory short: what was found before is as good as it was
     spared = any(step.error == "ResourceError" for step in outcome.steps)
-    usual = {*project.own_steps, *(name for names in project.mode.steps.values() for name in names)}
     for step in outcome.steps:
         makes = _made_by(project, transaction, step.step)
         kept = [spec.name for spec in makes if spec.kind != "transient"]
@@ -217,7 +216,7 @@ def _store_values(project: Project, transaction: Transaction, outcome: Outcome) 
                 "error": step.error or None,
                 "params": dict(step.params),
                 "makes": [spec.name for spec in makes],
-                "beside": step.step not in usual,
+                "beside": not project.is_usual(step.step),
                 "started_at": _time(step.started),
                 "finished_at": _time(step.started + step.seconds),
             }

@@ -20,6 +20,7 @@ from focusnb.errors import ParameterError, ProjectError
 from focusnb.io import files
 from focusnb.project import schema
 from focusnb.project.library import Library, Transaction, now, who
+from focusnb.project.records import overall
 from focusnb.steps.task import run_folder_name
 
 if TYPE_CHECKING:
@@ -279,7 +280,7 @@ def finish_task(transaction: Transaction, task: str, state: str, reason: str | N
 
 
 def lose(project: Project, epoch: int, task: str, reason: str, *, count: bool = True) -> bool:
-    """A worker died with a task: its attempt is lost; True if the task waits again, False if it was the last try.
+    """A worker died with a task: its attempt is lost; True if the task waits again, False if it does not.
 
     count : whether this attempt speaks against the exposure; not where a person stopped the work
     """
@@ -289,6 +290,8 @@ def lose(project: Project, epoch: int, task: str, reason: str, *, count: bool = 
     with project.library.write() as transaction:
         check_lease(transaction, epoch)
         row = transaction.execute(sa.select(t).where(t.c.id == task)).mappings().one()
+        if row["state"] != "running":
+            return bool(row["state"] == "queued")  # stored, or given back, at the last moment
         trial = transaction.execute(sa.select(b.c.trial).where(b.c.id == row["batch_id"])).scalar()
         open_runs = (r.c.task_id == task) & (r.c.status == "running")
         begun = {
@@ -322,8 +325,10 @@ def lose(project: Project, epoch: int, task: str, reason: str, *, count: bool = 
                 "fingerprint": first.fingerprint,
                 "reason": told,
                 "error": "Lost",
+                "beside": not project.is_usual(first.step),
             }
-            transaction.update_exposure(row["exposure_id"], {"current": current, "status": "failed", "reason": told})
+            status, why = overall(current)
+            transaction.update_exposure(row["exposure_id"], {"current": current, "status": status, "reason": why})
             write_record(project, transaction, row["exposure_id"])
         folder = project.folder / exposure["folder"] / run_folder_name(task, row["epoch"] or 0)
     shutil.rmtree(folder, ignore_errors=True)

@@ -80,7 +80,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "1 done, 1 failed in" in ran.err
     assert "cut.mrc" in ran.err
     again = focusnb("run", folder / "project", "--until-idle", "--workers", 0)
-    assert (again.status, again.err) == (0, "Nothing to do: every result is up to date\n")
+    assert (again.status, again.err) == (0, "Nothing to do; 1 failed before: --retry tries them again\n")
     return folder
 
 

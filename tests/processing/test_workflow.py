@@ -98,9 +98,7 @@ def test_a_projects_own_steps_join_those_of_its_mode(project: Project) -> None:
 
 def test_steps_of_a_project_nobody_trusts_do_not_run(project: Project) -> None:
     (project.folder / "steps" / "other.py").write_text("raise SystemExit('must not run')\n")
-    with pytest.raises(
-        ParameterError, match=r"there is no step load;.*before you trust this project: focusnb step trust"
-    ):
+    with pytest.raises(ParameterError, match=r"there is no step load;.*focusnb step trust"):
         chain(project)
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from focusnb.errors import ParameterError
 from focusnb.project.project import Project
-from tests.projects import make_project
 
 
 def values(project: Project, exposure: int | None = None) -> dict[str, tuple[object, str]]:
@@ -95,7 +94,7 @@ def defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_users_defaults_are_copied_into_a_new_project_and_not_read_again(defaults: Path, tmp_path: Path) -> None:
     defaults.write_text("[align_frames]\ndose_weighting = false\n")
-    with make_project(tmp_path / "p", steps=False) as project:
+    with Project.create(tmp_path / "p", mode="drift") as project:
         model, origin = project.params("align_frames")
         assert (model.dose_weighting, origin["dose_weighting"]) == (False, "project")  # type: ignore[attr-defined]
         defaults.write_text("[align_frames]\ndose_weighting = true\nb_factor = 50\n")
@@ -118,7 +117,7 @@ def test_defaults_that_are_wrong_leave_no_half_made_project(
 ) -> None:
     defaults.write_text(text)
     with pytest.raises(ParameterError, match=message):
-        make_project(tmp_path / "p", steps=False)
+        Project.create(tmp_path / "p", mode="drift")
     assert not (tmp_path / "p").exists()
     defaults.unlink()
-    make_project(tmp_path / "p", steps=False).close()
+    Project.create(tmp_path / "p", mode="drift").close()

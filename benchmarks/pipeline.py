@@ -49,7 +49,9 @@ def write_movie(name: str, folder: Path) -> dict[str, Any]:
     movie = simulate_movie(spec, seed=1)
     write_tiff(folder / "movie.tif", movie.frames, compression="lzw")
     write_mrc(folder / "gain.mrc", movie.detector.gain, pixel_size=spec.pixel_size)
-    write_defects_serialem(folder / "defects.txt", frame_shape=movie.frames.shape[1:], pixels=np.argwhere(movie.detector.defects))
+    write_defects_serialem(
+        folder / "defects.txt", frame_shape=movie.frames.shape[1:], pixels=np.argwhere(movie.detector.defects)
+    )
     return {
         "kind": "movie",
         "movie": str(folder / "movie.tif"),
@@ -141,7 +143,9 @@ def main() -> None:
         result = measure(name, options.repeat)
         results[name] = result
         rows = [{"stage": k, "CPU s": v, "floor CPU s": None} for k, v in result["steps"].items()]
-        rows += [{"stage": f"  {k}", "CPU s": v, "floor CPU s": result["floor"].get(k)} for k, v in result["parts"].items()]
+        rows += [
+            {"stage": f"  {k}", "CPU s": v, "floor CPU s": result["floor"].get(k)} for k, v in result["parts"].items()
+        ]
         rows += [{"stage": "total", "CPU s": result["total"], "floor CPU s": result["floor"]["total"]}]
         print(f"{name}: {result['frames']} frames of {result['shape'][1]}×{result['shape'][0]} px, one thread")
         _common.table(rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from focusnb.errors import ParameterError
+from focusnb.errors import ParameterError, ProjectError
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,11 @@ MODES: dict[str, Mode] = {
 
 
 def find_mode(name: str) -> Mode:
-    """Return a mode by name; ParameterError if it does not exist or cannot be used yet."""
+    """Return a mode by name; ParameterError if it does not exist, ProjectError if it cannot be used yet."""
     if name not in MODES:
         raise ParameterError(f"{name} is no project mode; there are {', '.join(MODES)}")
     mode = MODES[name]
     if mode.missing:
         usable = ", ".join(m.name for m in MODES.values() if not m.missing)
-        raise ParameterError(f"{mode.title} projects cannot be made yet: {mode.missing}; use {usable}")
+        raise ProjectError(f"{mode.title} projects cannot be made yet: {mode.missing}; use {usable}")
     return mode

@@ -73,7 +73,7 @@ SphericalAberration = Annotated[
     ),
 ]
 AmplitudeContrast = Annotated[
-    float, quantity("Amplitude contrast", unit="", star="rlnAmplitudeContrast", group="Optics", ge=0, le=1, precision=2)
+    float, quantity("Amplitude contrast", unit="", star="rlnAmplitudeContrast", group="Optics", ge=0, lt=1, precision=2)
 ]
 DosePerFrame = Annotated[
     float,

@@ -43,7 +43,7 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         resource = as_resource_error(error, error.filename or "")
-        if resource is None:
+        if resource is None and error.filename is None:
             raise
-        complain(str(resource))
+        complain(str(resource or f"{error.filename}: {error.strerror}; check the path"))
         sys.exit(1)

@@ -32,18 +32,18 @@ def complain(message: str) -> None:
 
 
 @contextmanager
-def bar(total: int, label: str) -> Iterator[Callable[[int, str], None]]:
-    """Show a progress bar where standard error is a terminal; yields a function (done, text)."""
+def bar(total: int, label: str) -> Iterator[Callable[..., None]]:
+    """Show a progress bar where standard error is a terminal; yields a function (done, text, total=None)."""
     out = console()
     if not out.is_terminal:
-        yield lambda done, text: None
+        yield lambda done, text, total=None: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TextColumn("[dim]{task.fields[text]}"), console=out, transient=True) as progress:
         task = progress.add_task(label, total=total, text="")
-        yield lambda done, text: progress.update(task, completed=done, text=text)
+        yield lambda done, text, total=None: progress.update(task, completed=done, text=text, total=total)
 
 
 SHOWN = (

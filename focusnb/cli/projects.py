@@ -77,7 +77,7 @@ def import_files(
     from focusnb.project.project import Project
 
     values = parse_assignments(facts)
-    with Project.open(folder) as project, bar(1, "Importing") as advance:
+    with Project.open(folder) as project, bar(0, "Importing") as advance:
         report = project.add(
             *paths,
             kind=None if kind is None else str(kind),
@@ -86,7 +86,7 @@ def import_files(
             facts=values,
             group=group,
             link=link,
-            progress=lambda done, total, name: advance(round(done / max(total, 1)), name),
+            progress=lambda done, total, name: advance(done, name, total),
         )
     for message in report.messages:
         say(message)
@@ -132,11 +132,13 @@ def process(
     if project.library.read_only:
         raise ProjectError(f"{project.folder}: cannot be written; give this user write access and run again")
     processor = Processor(project)
-    waiting = (submit or (lambda p: p.submit_stale(retry=retry)))(processor)
-    waiting += sum(processor.queue().get(state, 0) for state in ("queued", "running")) - waiting
+    (submit or (lambda p: p.submit_stale(retry=retry)))(processor)
+    waiting = sum(processor.queue().get(state, 0) for state in ("queued", "running"))
     if not waiting and until_idle:
         wrong = len(project.ids(status="failed")) + len(project.ids(status="broken"))
-        say("Nothing to do" + (f"; {wrong} failed before: --retry tries them again" if wrong else ": all is up to date"))
+        say(
+            "Nothing to do" + (f"; {wrong} failed before: --retry tries them again" if wrong else ": all is up to date")
+        )
         return None
     executor = make_executor(workers, gpu=gpu)
     finished = 0
@@ -159,7 +161,7 @@ def process(
     finally:
         executor.close()
     for name, reason in summary.reasons.items() if reasons else ():
-        say(reason if name in reason else f"{name}: {reason}")
+        say(reason if reason.startswith(name) else f"{name}: {reason}")
     parts = [f"{summary.done} done"]
     parts += [f"{summary.failed} failed"] * bool(summary.failed)
     parts += [f"{summary.broken} broken (a fault in a step: the traceback is in its log.txt)"] * bool(summary.broken)
@@ -210,7 +212,7 @@ def encode_table(frame: Any, format: str) -> bytes:
         columns = [_plain(frame[name]) for name in frame.columns]
         rows = [dict(zip(frame.columns, row, strict=True)) for row in zip(*columns, strict=True)]
         return (json.dumps(rows, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    return str(frame.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S")).encode()
+    return str(frame.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S%z")).encode()
 
 
 def _plain(column: Any) -> list[Any]:

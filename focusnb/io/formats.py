@@ -60,7 +60,7 @@ def check_content(source: ByteSource) -> None:
         raise FormatError(f"{path}: begins with {len(head)} zero bytes{instead}; was it copied while being written?")
     if looks_like_text(head):
         kind = "XML" if head.lstrip(b"\xef\xbb\xbf \r\n").startswith(b"<") else "text"
-        raise FormatError(f"{path}: is {kind}{instead}")
+        raise FormatError(f"{path}: is {kind} of {source.size} bytes{instead}; copy the recorded file again")
 
 
 def expected_format(name: str) -> str | None:

@@ -34,7 +34,8 @@ def voltage_factor(voltage: float) -> float:
     """
     if not _VOLTAGES[0] <= voltage <= _VOLTAGES[-1]:
         raise ValueError(
-            f"the critical dose is known from 100 to 300 kV, not at {voltage:g} kV; give its factor relative to 300 kV"
+            f"the critical dose is known from 100 to 300 kV, not at {voltage:g} kV; give the factor relative to 300 kV "
+            "(critical_dose_factor), or sum without dose weighting"
         )
     upper = 1 if voltage <= _VOLTAGES[1] else 2
     fraction = (voltage - _VOLTAGES[upper - 1]) / (_VOLTAGES[upper] - _VOLTAGES[upper - 1])

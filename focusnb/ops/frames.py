@@ -40,7 +40,8 @@ class CorrectedFrames:
             raise ValueError(f"the gain has {tuple(gain.shape)} pixels, the frames have {frame_shape}; is it turned?")
         if bad_pixels is not None and bad_pixels.shape != frame_shape:
             raise ValueError(f"the bad pixels are of frames of {bad_pixels.shape} pixels, these have {frame_shape}")
-        self.raw = raw
+        # half precision is a way to store, not to compute: the compiled kernels do not take it
+        self.raw = raw.astype(xp.float32) if raw.dtype == xp.float16 else raw
         self.bad_pixels = bad_pixels if bad_pixels is not None and len(bad_pixels) else None
         self.seed = seed
         self._factor: Array | None = None

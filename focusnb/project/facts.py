@@ -13,6 +13,8 @@ from focusnb.quantities import Acquisition
 ORIGINS = ("hand", "set", "metadata", "header", "default")
 """Strongest first: ``set`` is --set and the microscope's profile, ``metadata`` an mdoc or XML."""
 
+_FILE_ORDER = ("hand", "set", "header", "metadata", "default")
+
 OF_THE_FILE = frozenset({"frame_count", "width", "height"})
 """What the file itself knows better than the metadata beside it."""
 
@@ -67,17 +69,25 @@ def resolve(candidates: Candidates) -> dict[str, tuple[Any, str]]:
     """Choose for every fact the value of its strongest origin: name to (value, origin)."""
     chosen: dict[str, tuple[Any, str]] = {}
     for name, origins in candidates.items():
-        order = sorted(ORIGINS, key=lambda origin: origin != "header") if name in OF_THE_FILE else ORIGINS
-        for origin in order:
+        for origin in _FILE_ORDER if name in OF_THE_FILE else ORIGINS:
             if origin in origins:
                 chosen[name] = (origins[origin], origin)
                 break
+    _let_the_stronger_dose_win(chosen)
     return chosen
 
 
+def _let_the_stronger_dose_win(chosen: dict[str, tuple[Any, str]]) -> None:
+    """Two facts tell one dose: what somebody says of the whole exposure is stronger than an mdoc's dose per frame."""
+    per_frame, whole = (chosen.get(name) for name in ("dose_per_frame", "exposure_dose"))
+    if per_frame and whole and per_frame[1] != whole[1]:
+        weaker = max(("dose_per_frame", "exposure_dose"), key=lambda name: ORIGINS.index(chosen[name][1]))
+        del chosen[weaker]
+
+
 def columns(candidates: Candidates) -> dict[str, Any]:
-    """The facts in force, by name."""
-    return {name: value for name, (value, _) in resolve(candidates).items()}
+    """The facts in force, by name; None for one that another fact put out of force."""
+    return {**dict.fromkeys(candidates), **{name: value for name, (value, _) in resolve(candidates).items()}}
 
 
 def disagreements(candidates: Candidates) -> list[str]:

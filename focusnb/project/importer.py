@@ -32,6 +32,9 @@ SUFFIXES = (".tif", ".tiff", ".mrc", ".mrcs", ".eer")
 _REFERENCE_NAME = re.compile(r"(^|[_.\- ])(gain|gainref|countref|superref|dark|defects?)([_.\- ]|$)", re.IGNORECASE)
 _KINDS = ("movie", "image")
 
+_BESIDE = (".mdoc", ".xml", ".txt", ".json", ".log")
+"""What lies beside recordings and is none."""
+
 REFERENCES = "references"
 """Folder of gain references and defects within a project."""
 
@@ -133,7 +136,7 @@ def add(
         try:
             exposure = _import_alone(project, path, options, report)
         except FormatError as error:
-            report.tell(f"{error} It was left out.")
+            report.tell(f"{_sentence(error)} It was left out.")
             continue
         if exposure is None:
             report.known += 1
@@ -149,6 +152,7 @@ def add(
 
 
 def _find(paths: list[Path], left_out: set[Path], report: ImportReport) -> Iterator[Path]:
+    beside = 0
     for path in paths:
         if path.is_dir():
             skipped = 0
@@ -162,10 +166,19 @@ def _find(paths: list[Path], left_out: set[Path], report: ImportReport) -> Itera
                 yield inner
             if skipped:
                 report.tell(f"{path}: {skipped} files named like gain, dark or defects were not imported as exposures")
-        elif path.is_file():
-            yield path
-        else:
+        elif not path.is_file():
             raise ParameterError(f"{path}: does not exist; check the path")
+        elif path.resolve() in left_out or path.suffix.lower() in _BESIDE:
+            beside += 1
+        else:
+            yield path
+    if beside:
+        report.tell(f"{beside} of the files named are references or metadata and were not imported as exposures")
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def _known(project: Project) -> tuple[dict[str, int], dict[str, str]]:
@@ -210,7 +223,7 @@ def _gain_shape(path: Path, report: ImportReport) -> tuple[int, int] | None:
     try:
         shape = gain.read_gain(path).shape
     except FormatError as error:
-        report.tell(f"{error} Movies are imported with it; give a good one and import again.")
+        report.tell(f"{_sentence(error)} Movies are imported with it; give a good one and import again.")
         return None
     return int(shape[0]), int(shape[1])
 
@@ -242,7 +255,7 @@ def _import(project: Project, path: Path, options: _Options, report: ImportRepor
         candidates["kind"] = {"header": "movie" if frames > 1 else "image"}
     kind = str(fact_rules.resolve(candidates)["kind"][0])
     _check_gain(path, frame_shape, options, report)
-    group = options.group or path.resolve().parent.name or "import"
+    group = options.group or path.absolute().parent.name or "import"
     folder, name = _free_folder(project, group, _stem(path), path)
     raw = _empty_folder(project.folder / folder / "raw")
     try:
@@ -353,7 +366,7 @@ def _read_facts(
             candidates = fact_rules.add_origin(candidates, "header", _valid(path, movie.header_facts, report))
             shape = (movie.shape[1], movie.shape[2])
     except FormatError as error:
-        report.tell(f"{error} It is imported all the same, and its row will say so.")
+        report.tell(f"{_sentence(error)} It is imported all the same, and its row will say so.")
     metadata = _metadata_file(path)
     if metadata is not None:
         try:
@@ -365,7 +378,7 @@ def _read_facts(
                 )
             values = _valid(metadata, said, report) | _named_references(project, path, said, options)
         except FormatError as error:
-            report.tell(f"{error} Its facts were not used.")
+            report.tell(f"{_sentence(error)} Its facts were not used.")
         else:
             candidates = fact_rules.add_origin(candidates, "metadata", values)
     return fact_rules.add_origin(candidates, "set", options.facts), shape

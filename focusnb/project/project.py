@@ -19,8 +19,8 @@ from focusnb.errors import ParameterError, ProjectError
 from focusnb.io import files
 from focusnb.modes import Mode, find_mode
 from focusnb.parameters import Spec
+from focusnb.project import decisions, fingerprints, levels, records, schema, storing, tables
 from focusnb.project import facts as fact_rules
-from focusnb.project import fingerprints, levels, records, schema, storing, tables
 from focusnb.project.library import FILE_NAME as LIBRARY_NAME
 from focusnb.project.library import Declaration, Library, now
 from focusnb.quantities import Acquisition
@@ -322,6 +322,7 @@ class Project:
             levels.check(transaction.connection, declared, stored)
             checked = levels.as_stored(declared, given)
             levels.write(transaction, declared, level, str(key), checked, list(values))
+        decisions.write(self.library, self.folder)
 
     # What people decide
 
@@ -377,19 +378,25 @@ class Project:
                 raise ParameterError(
                     f"{len(set(ids)) - changed} of {len(set(ids))} exposures do not exist; none was changed"
                 )
+        decisions.write(self.library, self.folder)
         return changed
 
     def override(self, exposure: int, **values: Any) -> None:
         """Set findings by hand; they win in the table until cleared. A rerun renews only the values beneath."""
         storing.override(self.library, exposure, values)
+        decisions.write(self.library, self.folder)
 
     def clear_override(self, exposure: int, *names: str) -> None:
         """Take overrides back, all of them where no name is given."""
         storing.clear_override(self.library, exposure, names)
+        decisions.write(self.library, self.folder)
 
     def select(self, name: str, exposures: Iterable[int] | None = None) -> list[int]:
         """Save a selection under a name, or load it."""
-        return storing.selection(self.library, name, exposures)
+        ids = storing.selection(self.library, name, exposures)
+        if exposures is not None:
+            decisions.write(self.library, self.folder)
+        return ids
 
     # Processing
 

@@ -13,12 +13,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from focusnb.errors import ProjectError
-from focusnb.project import records, schema, tasks
+from focusnb.project import decisions, records, schema, tasks
 from focusnb.project.library import FILE_NAME, Library, Transaction, now, remove_sqlite
 from focusnb.project.project import Project, read_settings
 
-_SALVAGED = ("parameters", "overrides", "selections", "picks", "sets", "set_members", "runs")
-_DECISIONS = ("group", "flag", "comment")
+_SALVAGED = (*decisions.TABLES, "runs")
 
 Salvaged = dict[str, list[dict[str, Any]]]
 """Rows of the old library by table."""
@@ -28,7 +27,8 @@ def rebuild(folder: str | os.PathLike[str]) -> tuple[Project, list[str]]:
     """Make the library again from the exposures' records; returns the project and what was left out, in sentences.
 
     The old library is kept beside it. Flags, groups, choices, overrides, sets and the history are taken from it where
-    it can still be read. Raises ProjectError where a process works on the project.
+    it can still be read, else, but for the history, from ``decisions.json``. Raises ProjectError where a process works
+    on the project.
     """
     path = Path(folder).resolve()
     settings = read_settings(path)
@@ -38,6 +38,8 @@ def rebuild(folder: str | os.PathLike[str]) -> tuple[Project, list[str]]:
         )
     old = path / FILE_NAME
     salvaged = salvage(old)
+    for name, rows in decisions.read(path).items():
+        salvaged[name] = salvaged.get(name) or rows
     for held in salvaged.get("lease", []):
         if held.get("process") is not None and tasks.is_alive(held, old):
             raise ProjectError(f"{old}: {tasks.describe_holder(held)}; stop it first")
@@ -120,7 +122,7 @@ def _put_back(transaction: Transaction, salvaged: Salvaged, told: list[str]) -> 
     e = schema.exposures
     ids = set(transaction.execute(sa.select(e.c.id)).scalars())
     for row in salvaged.get("exposures", []):
-        decided = {name: row.get(name) for name in _DECISIONS}
+        decided = {name: row.get(name) for name in decisions.EXPOSURE_COLUMNS}
         if row.get("id") in ids and row.get("group") is not None:
             transaction.execute(e.update().where(e.c.id == row["id"]).values(**decided))
     for name in _SALVAGED:

@@ -341,7 +341,8 @@ def recover(project: Project, epoch: int) -> int:
     with project.library.read() as connection:
         left = list(connection.execute(sa.select(t.id).where(t.state == "running")).scalars())
     for task in left:
-        lose(project, epoch, task, "processing was interrupted")
+        # the end of the process says nothing about the exposures it had in hand
+        lose(project, epoch, task, "processing was interrupted", count=False)
     for left_over in (project.folder / "exposures").glob("*/*/.*"):
         if left_over.name.startswith(".run-"):
             shutil.rmtree(left_over, ignore_errors=True)

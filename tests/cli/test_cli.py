@@ -134,8 +134,8 @@ def test_a_number_is_never_shortened() -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (("new", "{new}", "--mode", "crystal"), 2, "2D electron crystallography projects cannot be made yet"),
-        (("new", "{new}", "--mode", "tomography"), 2, "Electron tomography projects cannot be made yet"),
+        (("new", "{new}", "--mode", "crystal"), 1, "2D electron crystallography projects cannot be made yet"),
+        (("new", "{new}", "--mode", "tomography"), 1, "Electron tomography projects cannot be made yet"),
         (("new", "{new}", "--mode", "movies"), 2, "'movies' is not one of"),
         (("new", "{new}"), 2, "--mode"),
         (("new", "{project}", "--mode", "drift"), 1, "is a project already"),

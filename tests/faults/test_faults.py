@@ -9,14 +9,19 @@ import sqlite3
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 import pytest
 
 from focusnb.io.mrc import write_mrc
 from focusnb.io.tiff import write_tiff
+from focusnb.processing.executors import InlineExecutor
+from focusnb.processing.processor import Processor
+from focusnb.project import tasks
 from focusnb.project.project import Project
 from tests.projects import left_overs
 
@@ -210,3 +215,72 @@ def test_interrupted_from_the_keyboard_it_gives_back_what_waits(tmp_path: Path) 
     assert told == {"done", "queued"}
     assert focusnb("run", folder, "--until-idle", "--workers", 0).returncode == 0
     assert {status for status, _ in reasons(folder).values()} == {"done"}
+
+
+def test_files_named_beside_their_references_and_metadata_are_not_taken_for_movies(tmp_path: Path) -> None:
+    camera = tmp_path / "camera"
+    movie = write_movie(camera / "m.tif", 1)
+    gain = write_gain(camera / "ref.mrc")
+    (camera / "m.tif.mdoc").write_text("[FrameSet = 0]\nTiltAngle = 1\n")
+    with Project.create(tmp_path / "project", mode="drift") as project:
+        report = project.add(movie, gain, camera / "m.tif.mdoc", gain_reference=gain)
+        assert list(project.table().exposure) == ["m"]
+        assert any("2 of the files named are references or metadata" in message for message in report.messages)
+
+
+def test_interrupted_often_no_exposure_is_blamed(tmp_path: Path) -> None:
+    write_movie(tmp_path / "camera" / "m.tif", 1)
+    import_all(tmp_path / "project", tmp_path / "camera")
+    with Project.open(tmp_path / "project") as project:
+        processor = Processor(project, InlineExecutor())
+        assert processor.submit_stale() == 1
+        for _ in range(5):
+            epoch = tasks.take_lease(project.library)
+            (waiting,) = tasks.waiting(project.library, 1)
+            run = {"id": uuid.uuid4().hex, "step": "prepare_movie", "fingerprint": "", "params": {}}
+            tasks.start(project.library, epoch, waiting, [run])
+            assert tasks.recover(project, epoch) == 1
+            tasks.release_lease(project.library, epoch)
+        assert processor.run().done == 1
+        assert list(project.runs().status).count("lost") == 5
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8", "uint8", "int16", "uint16", "float32"])
+def test_movies_of_every_number_type_are_processed(tmp_path: Path, dtype: str) -> None:
+    frames = np.random.default_rng(3).poisson(3, (6, 96, 128)).astype(dtype)
+    (tmp_path / "camera").mkdir()
+    with mrcfile.new(tmp_path / "camera" / "m.mrc", frames) as mrc:
+        mrc.voxel_size = 1.5
+    import_all(tmp_path / "project", tmp_path / "camera")
+    with Project.open(tmp_path / "project") as project:
+        processor = Processor(project, InlineExecutor())
+        processor.submit_stale()
+        assert processor.run().reasons == {}
+        assert project.table().mean_counts.iloc[0] == pytest.approx(3, abs=0.05)
+
+
+def test_identical_frames_have_not_moved(tmp_path: Path) -> None:
+    picture = np.random.default_rng(3).poisson(20, (96, 128)).astype(np.uint8)
+    (tmp_path / "camera").mkdir()
+    write_tiff(tmp_path / "camera" / "m.tif", np.stack([picture] * 6), pixel_size=1.5)
+    import_all(tmp_path / "project", tmp_path / "camera")
+    with Project.open(tmp_path / "project") as project:
+        processor = Processor(project, InlineExecutor())
+        processor.submit_stale()
+        assert processor.run().reasons == {}
+        assert project.table().motion_total.iloc[0] == pytest.approx(0, abs=0.05)
+
+
+def test_a_voltage_whose_damage_is_unknown_is_told_with_its_cure(tmp_path: Path) -> None:
+    write_movie(tmp_path / "camera" / "m.tif", 1)
+    with Project.create(tmp_path / "project", mode="drift") as project:
+        project.add(tmp_path / "camera", facts={"pixel_size": 1.5, "voltage": 80, "dose_per_frame": 1})
+        processor = Processor(project, InlineExecutor())
+        processor.submit_stale()
+        assert processor.run().failed == 1
+        reason = project.table().reason.iloc[0]
+        assert "not at 80 kV" in reason
+        assert "critical_dose_factor" in reason
+        project.set_params("align_frames", critical_dose_factor=0.55)
+        processor.submit_stale()
+        assert processor.run().done == 1

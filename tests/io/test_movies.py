@@ -26,10 +26,14 @@ from tests.io.conftest import make_dm
     ("name", "content", "words"),
     [
         ("k3_7.tif", b"", r"k3_7.tif: is empty \(0 bytes\)"),
-        ("k3_7.tif", b"gain reference of Monday\n" * 3, "k3_7.tif: is text, not TIFF"),
-        ("k3_7.mrc", b"# a list\n1 2 3\n", "k3_7.mrc: is text, not MRC"),
-        ("k3_7.tif", b'<?xml version="1.0"?><a></a>' * 50, "k3_7.tif: is XML, not TIFF"),
-        ("k3_7.dat", b"words and words", "is text, not an image or movie"),
+        (
+            "k3_7.tif",
+            b"gain reference of Monday\n" * 3,
+            "is text of 75 bytes, not TIFF; copy the recorded file again",
+        ),
+        ("k3_7.mrc", b"# a list\n1 2 3\n", "k3_7.mrc: is text of 15 bytes, not MRC"),
+        ("k3_7.tif", b'<?xml version="1.0"?><a></a>' * 50, "k3_7.tif: is XML of 1400 bytes, not TIFF"),
+        ("k3_7.dat", b"words and words", "is text of 15 bytes, not an image or movie"),
         ("k3_7.tif", bytes(5000), "begins with 4096 zero bytes, not TIFF; was it copied while being written"),
         ("k3_7.mrc", b"\x89PNG\r\n\x1a\n" + bytes(99), "is PNG, not MRC"),
         ("k3_7.tif", b"PK\x03\x04" + bytes(99), "is zip, not TIFF; unpack it first"),

@@ -9,6 +9,7 @@ import pytest
 
 from focusnb.errors import ParameterError
 from focusnb.project import facts
+from focusnb.project.facts import columns, resolve
 from focusnb.project.project import Project
 from focusnb.quantities import Acquisition
 from tests.projects import chain, process
@@ -161,3 +162,18 @@ def test_the_kind_can_be_changed_afterwards(project: Project) -> None:
     row = project.table().loc[1]
     assert (row["kind"], row["movie"]) == ("movie", "raw/a.tif")
     assert row.isna()["image"]
+
+
+def test_a_dose_somebody_gives_puts_the_weaker_one_out_of_force() -> None:
+    said = {"dose_per_frame": {"metadata": 1.5}, "exposure_dose": {"metadata": 30.0, "set": 100.0}}
+    assert resolve(said) == {"exposure_dose": (100.0, "set")}
+    assert columns(said) == {"dose_per_frame": None, "exposure_dose": 100.0}
+    said = {"dose_per_frame": {"set": 2.0}, "exposure_dose": {"metadata": 30.0}}
+    assert resolve(said) == {"dose_per_frame": (2.0, "set")}
+    same = {"dose_per_frame": {"metadata": 1.5}, "exposure_dose": {"metadata": 30.0}}
+    assert set(resolve(same)) == {"dose_per_frame", "exposure_dose"}
+
+
+def test_the_file_knows_its_size_better_than_its_metadata_but_not_better_than_the_user() -> None:
+    assert resolve({"frame_count": {"metadata": 50, "header": 37}}) == {"frame_count": (37, "header")}
+    assert resolve({"frame_count": {"metadata": 50, "header": 37, "set": 36}}) == {"frame_count": (36, "set")}

@@ -157,3 +157,25 @@ def test_a_rebuild_that_fails_leaves_the_old_library(done: Project, monkeypatch:
     assert left_overs(done.folder) == []
     with Project.open(done.folder) as project:
         pd.testing.assert_frame_equal(project.table(), before)
+
+
+def test_decisions_survive_the_loss_of_the_library(done: Project) -> None:
+    done.flag([1, 3], "gold")
+    done.move([2], "TRASH")
+    done.comment([2], "cracked")
+    done.set_params("judge", limit=7)
+    done.set_params("judge", level="exposure", key=1, limit=8)
+    done.override(3, scaled=1.0)
+    done.override(1, scaled=2.0)
+    done.clear_override(1)
+    done.select("best", [3, 1])
+    before = done.table()
+    done.close()
+    (done.folder / "library.sqlite").unlink()
+    project, told = rebuild(done.folder)
+    with project:
+        assert told == []
+        pd.testing.assert_frame_equal(project.table(), before)
+        assert project.params("judge")[0].limit == 7  # type: ignore[attr-defined]
+        assert project.params("judge", 1)[0].limit == 8  # type: ignore[attr-defined]
+        assert project.select("best") == [3, 1]

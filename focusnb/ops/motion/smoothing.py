@@ -24,6 +24,7 @@ STEPS = 2.0 ** np.arange(-5.0, 3.1)
 ACCELERATIONS = np.concatenate([[0.0], 2.0 ** np.arange(-4.0, 4.1)])
 FREE = 1e6  # variance in px² of what is not restricted: where the path begins, its mean velocity, a jump
 MOST_JUMPS = 5
+LEAST_VARIANCE = 1e-6  # px²: a thousandth of a pixel
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def smooth_trajectory(measured: FloatArray, variance: FloatArray) -> FloatArray:
     frames = len(measured)
     if frames < 3:
         return np.array(measured, float)
+    # identical frames are measured without any error, and a covariance of nothing has no inverse
+    variance = np.maximum(variance, LEAST_VARIANCE)
     prior = _make_prior(frames)
     fit = _fit(prior, measured, variance)
     for _ in range(min(MOST_JUMPS, frames // 4)):

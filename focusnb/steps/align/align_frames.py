@@ -48,6 +48,18 @@ TargetPixelSize = Annotated[
         help="Crop the sums in Fourier space to this pixel size; empty keeps that of the movie.",
     ),
 ]
+CriticalDoseFactor = Annotated[
+    float,
+    quantity(
+        "Critical dose factor",
+        unit="",
+        group="Sums",
+        gt=0,
+        precision=2,
+        advanced=True,
+        help="Dose a specimen bears, relative to 300 kV; empty takes that of voltages from 100 to 300 kV.",
+    ),
+]
 BFactor = Annotated[
     float,
     quantity(
@@ -91,6 +103,7 @@ class AlignFrames(Step):
         """How frames are aligned and summed."""
 
         dose_weighting: DoseWeighting = True
+        critical_dose_factor: CriticalDoseFactor | None = None
         target_pixel_size: TargetPixelSize | None = None
         b_factor: BFactor | None = None
 
@@ -112,6 +125,8 @@ class AlignFrames(Step):
         except ValueError as error:
             raise StepError(f"{name}: {error}") from error
         shifts = np.asarray(alignment.shifts, dtype=np.float64)
+        if not np.isfinite(shifts).all():
+            raise StepError(f"{name}: no shifts were found for {len(frames)} frames; look at image_before.png")
         work.report("Summing", 0.5)
         dose = self._dose(inputs, params, work)
         try:
@@ -157,7 +172,12 @@ class AlignFrames(Step):
         if missing or inputs.voltage is None or inputs.dose_per_frame_used is None:
             work.report(f"No dose weighting: the {missing} is not known")
             return None
-        return Dose(per_frame=inputs.dose_per_frame_used, prior=inputs.prior_dose, voltage=inputs.voltage)
+        return Dose(
+            per_frame=inputs.dose_per_frame_used,
+            prior=inputs.prior_dose,
+            voltage=inputs.voltage,
+            factor=params.critical_dose_factor,
+        )
 
     @staticmethod
     def _write_motion(
@@ -165,14 +185,22 @@ class AlignFrames(Step):
     ) -> None:
         relion.write_motion(
             work.path("motion"),
-            movie_name=f"raw/{Path(inputs.movie).name}",
+            movie_name=_within(inputs.movie, work),
             shape=frames.shape,
             shifts=shifts,
             pixel_size=inputs.pixel_size,
             dose_per_frame=inputs.dose_per_frame_used,
             prior_dose=inputs.prior_dose,
             voltage=inputs.voltage,
-            gain_name=inputs.gain_reference or "",
-            defect_name=inputs.defects or "",
+            gain_name=_within(inputs.gain_reference, work),
+            defect_name=_within(inputs.defects, work),
             binning=pixel_size / inputs.pixel_size,
         )
+
+
+def _within(path: str | None, work: Work) -> str:
+    """A path relative to the project, from where RELION is started; a file elsewhere keeps its whole path."""
+    if path is None:
+        return ""
+    project = work.exposure_folder.parents[2] if len(work.exposure_folder.parents) > 2 else work.exposure_folder
+    return str(Path(path).relative_to(project)) if Path(path).is_relative_to(project) else path

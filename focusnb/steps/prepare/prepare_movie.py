@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from focusnb.errors import StepError
+from focusnb.errors import FormatError, StepError
 from focusnb.io.defects import read_defects
 from focusnb.io.gain import read_gain
 from focusnb.io.movies import open_movie
@@ -143,7 +143,7 @@ class PrepareMovie(Step):
     def _gain(inputs: Inputs, frame_shape: tuple[int, int], work: Work) -> Array | None:
         if inputs.gain_reference is None:
             return None
-        gain = read_gain(inputs.gain_reference, frame_shape=frame_shape)
+        gain = _reference(inputs, inputs.gain_reference, lambda path: read_gain(path, frame_shape=frame_shape))
         gain = orient_gain(gain, rotation=inputs.gain_rotation, flip=inputs.gain_flip)
         if gain.shape != frame_shape:
             raise StepError(
@@ -160,7 +160,8 @@ class PrepareMovie(Step):
         xp, shape = work.xp, (int(raw.shape[1]), int(raw.shape[2]))
         bad = xp.zeros(shape, dtype=bool) if gain is None else bad_gain_pixels(gain)
         if inputs.defects is not None:
-            bad = bad | xp.asarray(read_defects(inputs.defects, frame_shape=shape))
+            known = _reference(inputs, inputs.defects, lambda path: read_defects(path, frame_shape=shape))
+            bad = bad | xp.asarray(known)
         scale = 1 / inputs.counts_per_electron
         if params.find_hot_pixels:
             plain = CorrectedFrames(raw, gain=gain, counts_scale=scale)
@@ -168,6 +169,15 @@ class PrepareMovie(Step):
         bad_pixels = prepare_bad_pixels(bad)
         frames = CorrectedFrames(raw, gain=gain, bad_pixels=bad_pixels, seed=work.seed, counts_scale=scale)
         return frames, len(bad_pixels)
+
+
+def _reference(inputs: PrepareMovie.Inputs, path: str, read: Callable[[str], Array]) -> Array:
+    """Read a reference; what is wrong with it is told of the movie, and by the name the user gave it."""
+    try:
+        return read(path)
+    except FormatError as error:
+        told = str(error).replace(path, Path(path).name)
+        raise FormatError(f"{Path(inputs.movie).name}: {told}") from error
 
 
 def _dose(inputs: PrepareMovie.Inputs, frames: int, measured: float | None) -> tuple[float | None, str | None]:

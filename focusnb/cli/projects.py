@@ -27,7 +27,8 @@ Workers = Annotated[
 
 
 def _facts_help() -> str:
-    names = ", ".join(f"{spec.name}{f' ({spec.unit})' * bool(spec.unit)}" for spec in Acquisition.specs())
+    settable = [spec for spec in Acquisition.specs() if spec.name not in ("movie", "image", "metadata")]
+    names = ", ".join(f"{spec.name}{f' ({spec.unit})' * bool(spec.unit)}" for spec in settable)
     return f"A fact that files and metadata do not tell; may be repeated. Facts: {names}."
 
 

@@ -155,9 +155,10 @@ class Library:
     def _create(self) -> None:
         with self._begin() as connection:
             schema.metadata.create_all(connection)
-            if self._meta(connection, "schema") is None:
-                rows = {"schema": str(schema.VERSION), "revision": "0", "created": now()}
-                connection.execute(schema.meta.insert(), [{"key": k, "value": v} for k, v in rows.items()])
+            if self._meta(connection, "schema") is not None:
+                raise ProjectError(f"{self._told()}: holds a project's library already; give each project a database")
+            rows = {"schema": str(schema.VERSION), "revision": "0", "created": now()}
+            connection.execute(schema.meta.insert(), [{"key": k, "value": v} for k, v in rows.items()])
 
     def _migrate(self) -> None:
         with self.read() as connection:

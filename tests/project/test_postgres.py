@@ -1,0 +1,76 @@
+"""A library on a PostgreSQL server behaves as one in a file does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from focusnb.errors import ProjectError
+from focusnb.project.project import Project
+from focusnb.steps import trust
+from tests.projects import CHAIN, STEPS, process, statuses, write_shots
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """A server of its own on loopback; PostgreSQL refuses to run as root."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs:
+        pytest.skip("PostgreSQL is not installed on this machine")
+    pytest.importorskip("pg8000")
+    user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    folder = Path(tempfile.mkdtemp(prefix="focusnb-postgres-"))
+    if user:
+        shutil.chown(folder, "postgres")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def run(program: str, *arguments: str) -> None:
+        command = [*user, str(programs[-1] / program), *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
+
+    try:
+        run("initdb", "-D", f"{folder}/data", "-A", "trust", "-U", "postgres", "--no-sync")
+        options = f"-p {port} -k {folder} -h 127.0.0.1 -c fsync=off"
+        run("pg_ctl", "-D", f"{folder}/data", "-w", "-o", options, "-l", f"{folder}/log", "start")
+    except (subprocess.CalledProcessError, FileNotFoundError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        pytest.skip(f"PostgreSQL cannot be started here: {error}")
+    yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    run("pg_ctl", "-D", f"{folder}/data", "-m", "immediate", "stop")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_project_lives_on_a_server(server: str, tmp_path: Path) -> None:
+    camera = write_shots(tmp_path / "camera", a="", b="fail scale\n")
+    with Project.create(tmp_path / "project", mode="drift", library=server) as project:
+        (project.folder / "steps" / "chain.py").write_text(textwrap.dedent(STEPS))
+        trust.trust(project.folder)
+        project.declare()
+        project.use_steps(*CHAIN)
+        project.add(camera, kind="movie", facts={"voltage": 300})
+        revision = project.revision
+        process(project)
+        assert statuses(project) == {"a": "done", "b": "failed"}
+        assert len(project.changes(revision).exposures) == 2
+        project.flag([1], "gold")
+        project.override(1, scaled=7.0)
+    with Project.open(tmp_path / "project") as project:
+        table = project.table()
+        assert table.flag.tolist()[0] == "gold"
+        assert table.scaled.tolist()[0] == 7.0
+        assert table.voltage.tolist() == [300.0, 300.0]
+        assert set(project.runs().status) == {"done", "failed", "skipped"}
+        project.set_params("judge", limit=7)
+        assert process(project).done == 1
+    with pytest.raises(ProjectError, match="holds a project's library already"):
+        Project.create(tmp_path / "other", mode="drift", library=server)

@@ -353,6 +353,9 @@ class _Chain:
 
 def _missing(exposure: str, step: type[Step], spec: Spec, maker: str | None) -> str:
     label = _within(spec.label)
+    if spec.name in ("movie", "image"):
+        other = "an image" if spec.name == "movie" else "a movie"
+        return f"{exposure}: was imported as {other}, and {_within(step.title)} needs {spec.name}s; leave it out"
     if spec.name in FACTS:
         return (
             f"{exposure}: {label} is not known, and {_within(step.title)} needs it; "

@@ -21,6 +21,7 @@ from focusnb.io.mrc import write_mrc
 from focusnb.io.tiff import write_tiff
 from focusnb.processing.executors import InlineExecutor
 from focusnb.processing.processor import Processor
+from focusnb.processing.workflow import Workflow
 from focusnb.project import tasks
 from focusnb.project.project import Project
 from tests.projects import left_overs
@@ -284,3 +285,15 @@ def test_a_voltage_whose_damage_is_unknown_is_told_with_its_cure(tmp_path: Path)
         project.set_params("align_frames", critical_dose_factor=0.55)
         processor.submit_stale()
         assert processor.run().done == 1
+
+
+def test_a_step_for_movies_on_an_image_says_so(tmp_path: Path) -> None:
+    picture = np.random.default_rng(3).poisson(20, (128, 160)).astype(np.float32)
+    (tmp_path / "camera").mkdir()
+    write_mrc(tmp_path / "camera" / "m.mrc", picture, pixel_size=1.5)
+    with Project.create(tmp_path / "project", mode="drift") as project:
+        project.add(tmp_path / "camera", kind="image", facts={"pixel_size": 1.5, "voltage": 300})
+        processor = Processor(project, InlineExecutor())
+        processor.submit(Workflow.named(project, ["prepare_movie"]))
+        (reason,) = processor.run().reasons.values()
+        assert reason == "m: was imported as an image, and prepare the movie needs movies; leave it out"

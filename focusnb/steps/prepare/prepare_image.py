@@ -37,7 +37,8 @@ class PrepareImage(Step):
     @classmethod
     def check_files(cls, files: Mapping[str, str]) -> None:
         """Open the image, which reads its header."""
-        open_movie(files["image"]).close()
+        if "image" in files:
+            open_movie(files["image"]).close()
 
     def cost(self, facts: Mapping[str, Any], params: Any) -> Cost:
         """The image a few times over."""

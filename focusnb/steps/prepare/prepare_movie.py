@@ -89,7 +89,8 @@ class PrepareMovie(Step):
     @classmethod
     def check_files(cls, files: Mapping[str, str]) -> None:
         """Open the movie, which reads its directory."""
-        open_movie(files["movie"]).close()
+        if "movie" in files:
+            open_movie(files["movie"]).close()
 
     def cost(self, facts: Mapping[str, Any], params: Any) -> Cost:
         """The movie as integers, and a few frames as numbers."""

@@ -138,7 +138,8 @@ def process(
     if not waiting and until_idle:
         wrong = len(project.ids(status="failed")) + len(project.ids(status="broken"))
         say(
-            "Nothing to do" + (f"; {wrong} failed before: --retry tries them again" if wrong else ": all is up to date")
+            "Nothing to do"
+            + (f"; {wrong} failed before: --retry tries them again" if wrong and not retry else ": all is up to date")
         )
         return None
     executor = make_executor(workers, gpu=gpu)

@@ -170,6 +170,13 @@ def _run(
     project, step = _current["project"], _current["step"]
     ids = [project.find(name) for name in exposures or []] or None
     workflow = _chain(project, step)
+    files = {spec.name for s in workflow.steps for spec in s.Inputs.specs() if spec.required} & {"movie", "image"}
+    asked = list(project.exposures(ids or project.ids()))
+    ids = [exposure.id for exposure in asked if all(exposure.facts.get(name) for name in files)]
+    if len(ids) < len(asked):
+        say(f"{len(asked) - len(ids)} exposures have no {' or '.join(sorted(files))} and are left out")
+    if not ids:
+        return
     if trial is None:
         workflow.check_beside(project)
     process(

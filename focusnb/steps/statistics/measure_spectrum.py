@@ -52,8 +52,8 @@ SpectrumOf = Annotated[
 class MeasureSpectrum(Step):
     """Average the amplitude spectra of the micrograph's tiles, for the CTF and for the eye.
 
-    The dose-weighted sum has flat noise and keeps more of the rings that damage and motion would blur: on movies of
-    known defocus it halves the error of the astigmatism.
+    The dose-weighted sum has flat noise and keeps more of the rings that damage and motion would blur: on simulated
+    movies, whose ice is damaged as protein is, the median error of the astigmatism falls by a fifth to a half.
     """
 
     name = "measure_spectrum"

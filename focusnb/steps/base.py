@@ -106,6 +106,10 @@ class Step(ABC):
     category: ClassVar[str] = ""
     gpu: ClassVar[Literal["no", "uses", "needs"]] = "no"
     over: ClassVar[Literal["exposure", "set"]] = "exposure"
+    timeout: ClassVar[float] = 1800.0
+    """Seconds after which it counts as hanging and its worker is ended."""
+    grace: ClassVar[float] = 0.0
+    """Seconds more that a step has which ends by itself after its time-out."""
     origin: ClassVar[str] = ""
     """Hash of the text for steps that come from a file of the user's; it is part of the fingerprint."""
 

@@ -34,6 +34,7 @@ class ExternalStep(Step):
 
     program: ClassVar[str] = ""
     timeout: ClassVar[float] = programs.TIMEOUT
+    grace: ClassVar[float] = 30.0
 
     @abstractmethod
     def command(self, inputs: Any, params: Any, work: Work) -> Command:

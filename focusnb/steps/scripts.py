@@ -57,6 +57,7 @@ class ScriptStep(Step):
 
     path: ClassVar[Path]
     timeout: ClassVar[float] = programs.TIMEOUT
+    grace: ClassVar[float] = 30.0
     needed_programs: ClassVar[tuple[str, ...]] = ()
 
     def run(self, inputs: Any, params: Any, work: Work) -> StepResults:

@@ -14,9 +14,9 @@ import time
 import traceback as traceback_module
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import ValidationError
 
@@ -24,7 +24,7 @@ from focusnb.errors import FocusError, ResourceError, StepError
 from focusnb.parameters import Spec
 from focusnb.quantities import FILE_FACTS
 from focusnb.steps.base import FACTS, Step, StepResults, find_step
-from focusnb.steps.work import Work
+from focusnb.steps.work import SESSION, Work
 
 Status = Literal["done", "failed", "broken", "skipped"]
 Emit = Callable[["Progress"], None]
@@ -45,11 +45,16 @@ class StepCall:
     params: Mapping[str, Any] = field(default_factory=dict)
     fingerprint: str = ""
     attempt: int = 1
+    timeout: float | None = None
+    """Seconds after which it counts as hanging; None: those of the step."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """An exposure, the steps to run on it, their parameters and the facts."""
+    """An exposure, the steps to run on it, their parameters and the facts.
+
+    A task over a set has its id in ``set`` and 0 for the exposure; its members are listed in a file beside its run.
+    """
 
     id: str
     exposure: int
@@ -65,6 +70,7 @@ class Task:
     trial: str | None = None
     epoch: int = 0
     use_gpu: bool = False
+    set: int | None = None
 
     @property
     def run_folder(self) -> Path:
@@ -114,30 +120,91 @@ class Outcome:
     process: int = 0
     started: float = 0.0
     finished: float = 0.0
+    set: int | None = None
+    worker: str = ""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """A step's word while it runs."""
+    """A step's word while it runs, and the results of the steps that have ended since the last one."""
 
     task: str
     exposure: int
     step: str
     message: str
     fraction: float | None = None
+    worker: str = ""
+    finished: tuple[StepOutcome, ...] = ()
 
 
-def run_task(task: Task, emit: Emit | None = None) -> Outcome:
+class Watch(Protocol):
+    """Is told of each step of a chain, so that it can end one that hangs and keep what was done before it."""
+
+    def begins(self, call: StepCall, timeout: float) -> None:
+        """A step begins, and counts as hanging after so many seconds."""
+
+    def ended(self, so_far: Outcome) -> None:
+        """A step has ended; what the chain has come to so far."""
+
+
+def run_task(task: Task, emit: Emit | None = None, watch: Watch | None = None) -> Outcome:
     """Run the chain of one task; failures are part of the outcome, never raised."""
     started = time.time()
     try:
         task.run_folder.mkdir(parents=True, exist_ok=True)
         chain = _Chain(task, emit)
     except Exception as exception:
-        return _outcome(task, tuple(_not_begun(task, exception, started)), started)
-    steps = tuple(chain.run(call) for call in task.calls)
+        return not_begun(task, exception)
+    steps: tuple[StepOutcome, ...] = ()
+    for call in task.calls:
+        if watch is not None:
+            step = find_step(call.step, task.steps_folder)
+            watch.begins(call, (step.timeout if call.timeout is None else call.timeout) + step.grace)
+        steps += (chain.run(call),)
+        if watch is not None:
+            watch.ended(_outcome(task, steps, started))
+        if emit is not None:
+            emit(_finished(task, steps[-1]))
     chain.write_log(steps)
     return _outcome(task, steps, started)
+
+
+def _finished(task: Task, step: StepOutcome) -> Progress:
+    # logs stay with the outcome: words on the way are small
+    slim = replace(step, log="", traceback="", params={}, versions={})
+    return Progress(task.id, task.exposure, step.step, step.reason or step.status, 1.0, finished=(slim,))
+
+
+def not_begun(task: Task, exception: Exception) -> Outcome:
+    """The outcome of a task that could not begin."""
+    started = time.time()
+    return _outcome(task, tuple(_not_begun(task, exception, started)), started)
+
+
+def ended_early(task: Task, so_far: Outcome | None, reason: str, error: str) -> Outcome:
+    """The outcome of a task whose worker was ended: the steps before are done, the one it was at has failed.
+
+    so_far : what the worker left; None where it left nothing
+    reason, error : why, and the name of the fault
+    """
+    steps = () if so_far is None else so_far.steps
+    left = task.calls[len(steps) :]
+    told = tuple(
+        StepOutcome(
+            call.step,
+            call.run,
+            "skipped" if place else "failed",
+            fingerprint=call.fingerprint,
+            params=call.params,
+            reason=f"{left[0].step} was ended before it" if place else reason[:LONGEST_VALUE],
+            error="" if place else error,
+            started=time.time(),
+            attempt=call.attempt,
+        )
+        for place, call in enumerate(left)
+    )
+    base = so_far or _outcome(task, (), time.time())
+    return replace(base, steps=(*steps, *told), finished=time.time())
 
 
 def _not_begun(task: Task, exception: Exception, started: float) -> Iterator[StepOutcome]:
@@ -173,6 +240,7 @@ def _outcome(task: Task, steps: tuple[StepOutcome, ...], started: float) -> Outc
         process=os.getpid(),
         started=started,
         finished=time.time(),
+        set=task.set,
     )
 
 
@@ -197,6 +265,7 @@ class _Chain:
             exposure=task.name,
             seed=zlib.crc32(f"{task.exposure}".encode()),
             xp=_gpu() if task.use_gpu else None,
+            session=None if task.trial is not None else Path(task.project) / "sets" / SESSION,
         )
 
     def run(self, call: StepCall) -> StepOutcome:
@@ -219,7 +288,7 @@ class _Chain:
                 attempt=call.attempt,
             )
         work = self.work
-        work.begin(self._emitter(call))
+        work.begin(self._emitter(call), call.fingerprint)
         wall, cpu = time.time(), _cpu_seconds()
         status: Status = "done"
         values: dict[str, Any] = {}

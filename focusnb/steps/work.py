@@ -7,6 +7,8 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,13 +18,36 @@ from focusnb.errors import StepError
 from focusnb.parameters import Spec
 
 
+SESSION = "session"
+"""Name of the set of all exposures."""
+
+MEMBERS_FILE = ".members.json"
+
+
+@dataclass(frozen=True)
+class Member:
+    """An exposure as a step on a set sees it.
+
+    folder : where its products lie
+    key : fingerprint of what the set takes from it; another key is another content
+    values : what the set knows of this member
+    """
+
+    id: int
+    name: str
+    folder: Path
+    key: str
+    values: Mapping[str, Any]
+
+
 class Work:
     """The surroundings of one step in one task.
 
     ``work[name]`` gives what was made under that name: the object made in this task, else what its file holds (an
     image as a (y, x) float32 array, a curve as a dict, a table as a dict of blocks); arrays are shared with the other
     steps and read-only. ``work.save(name, value)`` keeps a result: in memory for the steps after this one, and as the
-    declared file.
+    declared file. ``work.session`` is the folder of the set of all exposures, None in a trial and outside a project;
+    ``work.fingerprint`` stands for all that the results of the present step depend on.
     """
 
     def __init__(
@@ -35,8 +60,11 @@ class Work:
         seed: int = 0,
         xp: Any = None,
         emit: Callable[[str, float | None], None] | None = None,
+        session: Path | None = None,
     ) -> None:
         self.folder = folder
+        self.session = session
+        self.fingerprint = ""
         self.exposure_folder = exposure_folder
         self.exposure = exposure
         self.seed = seed
@@ -48,10 +76,19 @@ class Work:
         self._memory: dict[str, Any] = {}
         self._emit = emit
 
-    def begin(self, emit: Callable[[str, float | None], None] | None = None) -> None:
+    def begin(self, emit: Callable[[str, float | None], None] | None = None, fingerprint: str = "") -> None:
         """Start the next step of the chain: log, products and versions are its own, what was made stays."""
         self.log, self.products, self.versions = [], {}, {}
+        self.fingerprint = fingerprint
         self._emit = emit
+
+    @cached_property
+    def members(self) -> tuple[Member, ...]:
+        """The members of the set that a step with ``over = "set"`` runs on, in their order."""
+        # a file, not part of the task: a session has tens of thousands of members
+        listed = json.loads((self.folder / MEMBERS_FILE).read_text())
+        project = Path(listed["project"])
+        return tuple(Member(m["id"], m["name"], project / m["folder"], m["key"], m["values"]) for m in listed["members"])
 
     def path(self, name: str) -> Path:
         """Where the result of this name is written."""

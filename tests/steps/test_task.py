@@ -298,8 +298,11 @@ def test_an_outcome_stays_small_whatever_was_printed(chain: Bench) -> None:
 
 def test_progress_is_told_as_it_happens(chain: Bench) -> None:
     told: list[Progress] = []
-    run_task(chain.task("make_ramp"), told.append)
-    assert told == [Progress("1", 7, "make_ramp", "half done", 0.5)]
+    outcome = run_task(chain.task("make_ramp"), told.append)
+    assert told[0] == Progress("1", 7, "make_ramp", "half done", 0.5)
+    (ended,) = told[1].finished
+    assert (ended.step, ended.status, ended.values) == ("make_ramp", "done", outcome.steps[0].values)
+    assert len(told) == 2
 
 
 def test_files_among_the_facts_are_absolute(bench: Bench) -> None:

@@ -23,6 +23,8 @@ class Mode:
     name: str
     title: str
     steps: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    set_steps: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Steps over sets, by the kind of the set; ``session`` is the set of all exposures."""
     overviews: tuple[Overview, ...] = ()
     columns: tuple[str, ...] = ()
     exports: tuple[str, ...] = ()
@@ -38,6 +40,7 @@ _STEPS = {
     "movie": ("prepare_movie", "align_frames", "measure_spectrum", "measure_image", "fit_ctf"),
     "image": ("prepare_image", "measure_spectrum", "measure_image", "fit_ctf"),
 }
+_SETS: dict[str, tuple[str, ...]] = {}
 _COLUMNS = (
     "exposure",
     "group",
@@ -67,8 +70,8 @@ _COLUMNS = (
 MODES: dict[str, Mode] = {
     mode.name: mode
     for mode in (
-        Mode("drift", "Drift correction only", _STEPS, (_IMAGE, _DRIFT), _COLUMNS),
-        Mode("single-particle", "Single particle", _STEPS, (_IMAGE, _DRIFT), _COLUMNS),
+        Mode("drift", "Drift correction only", _STEPS, _SETS, (_IMAGE, _DRIFT), _COLUMNS),
+        Mode("single-particle", "Single particle", _STEPS, _SETS, (_IMAGE, _DRIFT), _COLUMNS),
         Mode(
             "crystal",
             "2D electron crystallography",

@@ -308,6 +308,53 @@ IceRingExcess = Annotated[
     quantity("Ice ring", unit="σ", group="Ice", precision=1, help="Height of the 3.7 Å ring above its background."),
 ]
 
+InSessionSums = Annotated[
+    bool,
+    quantity(
+        "In the session's sums", group="Session", advanced=True, help="Added to the running means of all exposures."
+    ),
+]
+SessionMean = Annotated[
+    str,
+    image(
+        "Mean of the session",
+        file="session_mean.mrc",
+        unit="counts/px",
+        help="Mean of the micrographs, not dose-weighted: what stays is of the camera or the beam.",
+    ),
+]
+SessionMeanPreview = Annotated[str, picture("Mean of the session", file="session_mean.png")]
+SessionVariance = Annotated[
+    str,
+    image(
+        "Variance of the session",
+        file="session_variance.mrc",
+        unit="counts²/px²",
+        help="Sample variance of the micrographs, pixel by pixel; there is none of a single one.",
+    ),
+]
+SessionVariancePreview = Annotated[str, picture("Variance of the session", file="session_variance.png")]
+SessionSpectrum = Annotated[
+    str,
+    image(
+        "Mean spectrum of the session", file="session_spectrum.mrc", help="Mean amplitudes, origin in the middle."
+    ),
+]
+SessionSpectrumPreview = Annotated[str, picture("Mean spectrum of the session", file="session_spectrum.png")]
+SessionCount = Annotated[
+    int, quantity("Exposures in the sums", unit="", group="Session", ge=0, help="Of one shape and pixel size.")
+]
+SessionLeftOut = Annotated[
+    int,
+    quantity(
+        "Exposures left out",
+        unit="",
+        group="Session",
+        ge=0,
+        help="Whose shape or pixel size is another, or whose files are missing; the log names them.",
+    ),
+]
+
 # Findings: ctf
 DefocusU = Annotated[
     float,

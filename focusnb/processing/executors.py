@@ -1,6 +1,6 @@
-"""Where tasks run: in this process, or in processes of a local dask cluster.
+"""Where tasks run: in this process, or in worker processes that a dask scheduler knows.
 
-An executor takes a task and later calls back with its outcome, or with the reason why its worker died. The inline one
+An executor takes a task and later calls back with its outcome, or with what became of it instead. The inline one
 pickles both ways, so that what would fail between processes fails here too.
 """
 
@@ -10,32 +10,98 @@ import contextlib
 import os
 import pickle
 import secrets
+import shutil
 import signal
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from focusnb.errors import ParameterError
+from focusnb.errors import ParameterError, ProjectError
+from focusnb.processing import licence
+from focusnb.steps.base import Cost
 from focusnb.steps.task import Emit, Outcome, Progress, Task, run_task
 
-Done = Callable[[str, "Outcome | str"], None]
-"""Called with the task's id and its outcome, or the reason why there is none."""
-
-MOST_EVENTS_PER_SECOND = 2.0
 LOST_WORKER = "its worker died while it was processed"
+LOST_SCHEDULER = "the connection to the scheduler was lost"
+CANCELLED = "it was cancelled"
+
+MOST_AHEAD = 8
+"""Tasks that wait at the workers at most: one each hides the way there, and what waits there cannot be reordered."""
+
+LEAST_MEMORY = 2_000_000_000
+"""Bytes of memory for a worker where the costs of its tasks are not known."""
+
+MACHINE_SHARE = 0.9
+"""Share of the machine's memory that the workers may have together."""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What became of a task that gave no complete outcome.
+
+    reason : a sentence without the exposure's name
+    blame : it speaks against the exposure: its worker died while it worked on it
+    final : trying again would end the same way
+    so_far : the steps that had ended before
+    error : Lost, TimeOut or Memory
+    """
+
+    reason: str
+    blame: bool = True
+    final: bool = False
+    so_far: Outcome | None = None
+    error: str = "Lost"
+
+
+Result = Outcome | Lost
+
+Done = Callable[[str, Result], None]
+"""Called with the task's id and what became of it; may be called from another thread."""
+
+
+class ClusterLost(ProjectError):
+    """The workers cannot be reached any more, and nothing this process does brings them back."""
 
 
 class Executor(Protocol):
     """Runs tasks somewhere."""
 
-    slots: int
-    """Tasks it works on at the same time."""
     gpu: bool
+    address: str
+    """Address of a dashboard to show the user; empty where there is none."""
 
-    def submit(self, task: Task, done: Done, emit: Emit | None = None) -> None:
-        """Take a task; ``done`` may be called from another thread."""
+    @property
+    def slots(self) -> int:
+        """Tasks it works on at the same time at this moment; 0 where no worker is there."""
+        ...
+
+    @property
+    def ahead(self) -> int:
+        """How many more may wait there."""
+        ...
+
+    def refuse(self, cost: Cost) -> str:
+        """Say why a chain of this cost can never run here, with both numbers and the cure; empty where it can."""
+        ...
+
+    def submit(self, task: Task, done: Done, emit: Emit | None = None, *, cost: Cost = Cost()) -> None:  # noqa: B008
+        """Take a task whose run folder is there; ``done`` and ``emit`` may be called from another thread."""
+        ...
+
+    def withdraw(self, task: str) -> None:
+        """End this one task if it is here, and take its run folder away."""
+        ...
+
+    def revive(self) -> bool:
+        """Look after the connection, about once a second.
+
+        False while all is well or while nothing can be done; True where it was lost and has been made again, after
+        ``done`` was called for everything that was under way. ClusterLost where there is no hope.
+        """
         ...
 
     def give_up(self) -> None:
@@ -48,16 +114,30 @@ class Executor(Protocol):
 
 
 class InlineExecutor:
-    """Runs each task at once, in this process."""
+    """Runs each task at once, in this process: nobody can end a step that hangs or takes too much memory."""
+
+    slots = 1
+    ahead = 0
+    address = ""
 
     def __init__(self, *, gpu: bool = False) -> None:
-        self.slots = 1
         self.gpu = gpu
 
-    def submit(self, task: Task, done: Done, emit: Emit | None = None) -> None:
+    def refuse(self, cost: Cost) -> str:
+        """Compare with the machine's memory."""
+        return _too_large(cost.memory, machine_memory(), "this machine has", "it needs a machine with more")
+
+    def submit(self, task: Task, done: Done, emit: Emit | None = None, *, cost: Cost = Cost()) -> None:  # noqa: B008
         """Run the task and call back before returning."""
         outcome = run_task(pickle.loads(pickle.dumps(task)), emit)
-        done(task.id, pickle.loads(pickle.dumps(outcome)))
+        done(task.id, pickle.loads(pickle.dumps(replace(outcome, worker="inline"))))
+
+    def withdraw(self, task: str) -> None:
+        """Nothing is under way between two calls, and within one it runs to its end."""
+
+    def revive(self) -> bool:
+        """Nothing can be lost."""
+        return False
 
     def give_up(self) -> None:
         """Nothing is under way between two calls."""
@@ -66,74 +146,339 @@ class InlineExecutor:
         """Nothing is held."""
 
 
-class LocalCluster:
-    """Runs tasks in processes of a dask cluster on this machine; one that dies takes only its own task along."""
+@dataclass
+class _Flight:
+    """A task under way."""
 
-    TOPIC = "focusnb-progress"
+    task: Task
+    done: Done
+    emit: Emit | None
+    secret: str
+    future: Any = None
+    cut: bool = False  # dask has cancelled it, as it does when the connection breaks
 
-    def __init__(self, workers: int, *, gpu: bool = False, memory_limit: str | int | None = "auto") -> None:
-        if workers < 1:
-            raise ParameterError(f"{workers} workers cannot work; give at least 1")
-        import dask
-        import distributed
 
-        self.slots = workers
+class DaskExecutor:
+    """Runs tasks in the workers that a dask scheduler knows; a worker that dies takes only its own task along.
+
+    client : connected to a scheduler whose workers are processes of their own and see the project's folder
+    reconnect : gives a new client when the scheduler is lost; raises OSError or ProjectError while there is none
+    most : slots a cluster grows to that starts workers when tasks wait; 0 where it does not
+    allowed : bytes a worker of such a cluster may take
+    warm : steps of the chain that a worker tries out when it starts
+    cure : what makes room for a task that takes too much memory
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        *,
+        gpu: bool = False,
+        reconnect: Callable[[], Any] | None = None,
+        most: int = 0,
+        allowed: int = 0,
+        warm: tuple[str, ...] = (),
+        cure: str = "give its workers more memory",
+    ) -> None:
         self.gpu = gpu
-        single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), 1)
-        settings = {
-            "distributed.nanny.pre-spawn-environ": single,
-            # the project counts attempts itself, and keeps them
-            "distributed.scheduler.allowed-failures": 0,
-            "distributed.admin.log-format": "%(message)s",
-            "distributed.logging.distributed": "critical",
-        }
-        with dask.config.set(settings):
-            self._cluster = distributed.LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                processes=True,
-                # any free port: 8787 may belong to another cluster of this machine
-                dashboard_address="127.0.0.1:0",
-                scheduler_kwargs={"dashboard": False},
-                host="127.0.0.1",
-                memory_limit=memory_limit,
-                silence_logs=50,
-                preload=["focusnb.processing.worker"],
+        self.address = ""
+        self._reconnect = reconnect
+        self._most = most
+        self._allowed = allowed
+        self._warm = warm
+        self._cure = cure
+        self._topic = f"focusnb-{secrets.token_hex(8)}"
+        self._flying: dict[str, _Flight] = {}
+        self._lock = threading.Lock()
+        self._attach(client)
+
+    def _attach(self, client: Any) -> None:
+        from focusnb.processing.worker import Station
+
+        self._client = client
+        self._comm = client.scheduler_comm
+        self._workers: Mapping[str, Any] = {}
+        self._looked = 0.0
+        self._looking = False
+        try:
+            client.register_plugin(Station(self._warm, use_gpu=self.gpu))
+        except (OSError, TimeoutError):
+            raise  # the connection broke again
+        except Exception as error:
+            raise ProjectError(
+                f"{client.scheduler.address}: its workers cannot be prepared ({type(error).__name__}: {error}); "
+                "install the same version of focusnb there"
+            ) from error
+        client.subscribe_topic(self._topic, self._hear)
+        client.sync(self._look)
+        if any(address.startswith("inproc:") for address in self._workers):
+            raise ParameterError(
+                f"{client.scheduler.address}: its workers are threads of this process, where none can be ended "
+                "alone; start them as processes"
             )
-            self._client = distributed.Client(self._cluster)
-        self._futures: dict[str, Any] = {}
-        self._listeners: dict[str, Emit] = {}
-        self._client.subscribe_topic(self.TOPIC, self._hear)
+        self.address = _dashboard(client)
 
-    def submit(self, task: Task, done: Done, emit: Emit | None = None) -> None:
+    # ------------------------------------------------------------------------------------------------ who works here
+
+    async def _look(self) -> None:
+        """Ask the scheduler who is there, in the client's own thread: a scheduler that hangs holds nobody up."""
+        client = self._client
+        try:
+            seen = await client.scheduler.identity(n_workers=-1)
+            if client is self._client:
+                self._workers = seen["workers"]
+        except Exception:
+            pass  # the next look, or revive(), tells
+        finally:
+            self._looked, self._looking = time.monotonic(), False
+
+    def _present(self) -> list[Mapping[str, Any]]:
+        if self._is_lost():
+            return []
+        if time.monotonic() - self._looked > 1 and not self._looking:
+            self._looking = True
+            self._client.loop.add_callback(self._look)
+        return [worker for worker in self._workers.values() if worker["status"] == "running"]
+
+    @property
+    def slots(self) -> int:
+        """Workers that are there, or that would come."""
+        return 0 if self._is_lost() else max(len(self._present()), self._most)
+
+    @property
+    def ahead(self) -> int:
+        """One for each worker, as long as these are few."""
+        return min(self.slots, MOST_AHEAD)
+
+    def refuse(self, cost: Cost) -> str:
+        """Compare with what the largest worker may take."""
+        workers = self._present()
+        largest = max([_allowed(worker) for worker in workers] or [float("inf")])
+        if self._most:
+            largest = self._allowed or largest
+        reason = _too_large(cost.memory, largest, "the largest worker may take", self._cure)
+        if reason or not self.gpu:
+            return reason
+        devices = [worker["resources"].get("gpu_memory", 0) for worker in workers]
+        if any(devices):
+            return _too_large(cost.gpu_memory, max(devices), "the largest GPU has", "process without the GPU", "GPU ")
+        return ""
+
+    def _resources(self, task: Task, cost: Cost) -> dict[str, float]:
+        """What to ask the scheduler for: what no worker declares would be waited for in vain."""
+        declared = [worker["resources"] for worker in self._present()]
+        wanted: dict[str, float] = {"memory": cost.memory}
+        if task.use_gpu:
+            wanted |= {"gpu_memory": cost.gpu_memory, "GPU": 1}
+        else:
+            wanted |= {"CPU": 1}
+        return {
+            name: amount
+            for name, amount in wanted.items()
+            if amount
+            and any(name in resources for resources in declared)
+            and (name != "memory" or all(name in resources for resources in declared))
+        }
+
+    # ---------------------------------------------------------------------------------------------- tasks come and go
+
+    def submit(self, task: Task, done: Done, emit: Emit | None = None, *, cost: Cost = Cost()) -> None:  # noqa: B008
         """Send the task to a worker."""
-        if emit is not None:
-            self._listeners[task.id] = emit
-        name = secrets.token_hex(8)  # nobody else can have put a file of that name there
-        key = f"{task.name}-{task.id}-{name}"
-        answer = task.run_folder / f".outcome-{name}"
-        future = self._client.submit(_run_on_worker, task, answer, self.TOPIC, key=key, pure=False, retries=0)
-        self._futures[task.id] = future
+        from focusnb.processing.worker import run_on_worker
 
-        def finished(future: Any) -> None:
-            self._futures.pop(task.id, None)
-            self._listeners.pop(task.id, None)
-            done(task.id, _result(future, answer))
+        flight = _Flight(task, done, emit, secrets.token_hex(8))
+        with self._lock:
+            self._flying[task.id] = flight
+        if self._is_lost():
+            self._end(flight, Lost(LOST_SCHEDULER, blame=False))
+            return
+        flight.future = self._client.submit(
+            run_on_worker,
+            task,
+            flight.secret,
+            self._topic,
+            # one prefix for all: the scheduler keeps what it learns of each
+            key=f"exposure-{flight.secret}-{task.name}",
+            pure=False,
+            retries=0,
+            resources=self._resources(task, cost) or None,
+        )
+        flight.future.add_done_callback(lambda future: self._came(flight))
 
-        future.add_done_callback(finished)
+    def _came(self, flight: _Flight) -> None:
+        if flight.future.status == "cancelled":
+            flight.cut = True  # revive() tells why
+            return
+        with self._lock:
+            if self._flying.get(flight.task.id) is not flight:
+                return
+        self._end(flight, _result(flight))
+
+    def _end(self, flight: _Flight, result: Result) -> None:
+        with self._lock:
+            if self._flying.get(flight.task.id) is not flight:
+                return  # withdrawn or given up meanwhile
+            del self._flying[flight.task.id]
+        flight.done(flight.task.id, result)
 
     def _hear(self, event: tuple[float, Any]) -> None:
-        _, content = event
-        progress = Progress(*content)
-        listener = self._listeners.get(progress.task)
-        if listener is not None:
-            listener(progress)
+        *word, finished = event[1]
+        progress = Progress(*word, finished=pickle.loads(finished) if finished else ())
+        flight = self._flying.get(progress.task)
+        if flight is not None and flight.emit is not None:
+            flight.emit(progress)
+
+    def withdraw(self, task: str) -> None:
+        """Take the task's licence away, which ends its worker within about a second."""
+        flight = self._flying.get(task)
+        if flight is None:
+            return
+        _take_away(flight.task.run_folder)
+        self._end(flight, Lost(CANCELLED, blame=False))
+        if flight.future is not None and not self._is_lost():
+            self._client.cancel([flight.future], force=True)
+
+    # -------------------------------------------------------------------------------------------- losing the scheduler
+
+    def _is_lost(self) -> bool:
+        # dask connects again by itself, but then has forgotten everything
+        return self._client.status != "running" or self._client.scheduler_comm is not self._comm
+
+    def revive(self) -> bool:
+        """Connect again to a scheduler that was lost."""
+        if not self._is_lost():
+            cut = [flight for flight in list(self._flying.values()) if flight.cut]
+            self._stop(cut)
+            for flight in cut:
+                self._end(flight, _left(flight, Lost("the cluster dropped it", blame=False)))
+            return False
+        flights = list(self._flying.values())
+        self._stop(flights)
+        for flight in flights:
+            self._end(flight, _left(flight, Lost(LOST_SCHEDULER, blame=False)))
+        if self._reconnect is None:
+            raise ClusterLost("the scheduler of this process's own workers is gone; start the processing again")
+        old = self._client
+        try:
+            self._attach(self._reconnect())
+        except (OSError, TimeoutError):
+            return False
+        except ProjectError as error:
+            raise ClusterLost(str(error)) from error
+        finally:
+            if old is not self._client:
+                with contextlib.suppress(Exception):
+                    old.close(timeout=1)
+        return True
+
+    def _stop(self, flights: list[_Flight]) -> None:
+        """End the workers of these tasks, which a scheduler that is gone cannot: when this returns they are gone."""
+        elsewhere = False
+        for flight in flights:
+            path = licence.answer_file(flight.task, flight.secret)
+            answer = licence.read_answer(path)
+            if answer is None or _is_complete(answer, flight.task):
+                continue
+            with contextlib.suppress(OSError):
+                path.rename(path.with_name(f"{path.name}.last"))
+            elsewhere |= not _kill_here(answer)
+        if elsewhere:
+            time.sleep(licence.ENDS)
+
+    def give_up(self) -> None:
+        """Take every licence away, and wait for the workers to end."""
+        with self._lock:
+            flights = list(self._flying.values())
+            self._flying.clear()
+        began = {flight.secret: self._owner(flight) for flight in flights}
+        for flight in flights:
+            _take_away(flight.task.run_folder)
+        if self._is_lost():
+            time.sleep(licence.ENDS)
+            return
+        self._client.cancel([flight.future for flight in flights if flight.future is not None], force=True)
+        self._wait_for({secret: address for secret, address in began.items() if address})
+
+    def _owner(self, flight: _Flight) -> str:
+        """Return the address of the worker that works on a task; empty where none has begun or all is done."""
+        answer = licence.read_answer(licence.answer_file(flight.task, flight.secret))
+        if answer is None or _is_complete(answer, flight.task):
+            return ""
+        if isinstance(answer, licence.Claim):
+            return answer.address
+        processing = self._client.processing()
+        return next((address for address, keys in processing.items() if flight.future.key in keys), "")
+
+    def _wait_for(self, owners: Mapping[str, str]) -> None:
+        from focusnb.processing.worker import at_work
+
+        deadline = time.monotonic() + licence.ENDS
+        left = dict(owners)
+        while left and time.monotonic() < deadline:
+            asked = self._client.run(at_work, workers=list(left.values()), on_error="ignore")
+            left = {secret: address for secret, address in left.items() if asked.get(address) == secret}
+            time.sleep(0.05)
+        if left:  # code that holds the interpreter cannot look for its licence
+            self._client.restart_workers(list(left.values()), timeout=10, raise_for_error=False)
+
+    def close(self) -> None:
+        """Give up what is under way and leave; the cluster stays."""
+        if self._flying:
+            self.give_up()
+        with contextlib.suppress(Exception):
+            self._client.close(timeout=2)
+
+
+class LocalCluster(DaskExecutor):
+    """Runs tasks in processes of this machine that belong to this process alone and end with it."""
+
+    def __init__(
+        self,
+        workers: int,
+        *,
+        gpu: bool = False,
+        memory_limit: str | int | None = None,
+        threads: int = 1,
+        warm: tuple[str, ...] = (),
+        dashboard: bool = False,
+    ) -> None:
+        """``memory_limit`` : bytes for each worker; by default its share of most of the machine's memory."""
+        from focusnb.processing.processes import WorkerSpec, start_processes
+
+        if workers < 1:
+            raise ParameterError(f"{workers} workers cannot work; give at least 1")
+        memory = _bytes(memory_limit) or int(MACHINE_SHARE * machine_memory() / workers)
+        self._start([WorkerSpec(memory, threads)] * workers, start_processes, gpu, warm, dashboard)
+
+    def _start(self, specs: list[Any], start: Callable[..., Any], gpu: bool, warm: Any, dashboard: bool) -> None:
+        from distributed import Client
+
+        self._cluster = start(specs, dashboard=dashboard)
+        try:
+            super().__init__(
+                Client(self._cluster, set_as_default=False), gpu=gpu, warm=warm, cure="run with fewer workers"
+            )
+            if not dashboard:  # dask tells the address of what is not there
+                self.address = ""
+        except BaseException:
+            self._cluster.close(timeout=5)
+            raise
+
+    @classmethod
+    def of(cls, specs: list[Any], *, gpu: bool, warm: tuple[str, ...] = (), dashboard: bool = False) -> LocalCluster:
+        """Start workers that differ from one another."""
+        from focusnb.processing.processes import start_processes
+
+        self = cls.__new__(cls)
+        self._start(specs, start_processes, gpu, warm, dashboard)
+        return self
 
     def give_up(self) -> None:
         """End the processes, with what they are at; their nannies start new ones."""
-        self._listeners.clear()
-        self._client.cancel(list(self._futures.values()), force=True)
-        self._futures.clear()
+        with self._lock:
+            flights = list(self._flying.values())
+            self._flying.clear()
+        self._client.cancel([flight.future for flight in flights if flight.future is not None], force=True)
         ended = set(self._client.run_on_scheduler(_addresses))
         for nanny in self._cluster.workers.values():
             with contextlib.suppress(ProcessLookupError):
@@ -145,6 +490,8 @@ class LocalCluster:
 
     def close(self) -> None:
         """Give up what is under way and end the processes."""
+        with self._lock:
+            self._flying.clear()
         self._client.close(timeout=2)
         self._cluster.close(timeout=5)
 
@@ -153,45 +500,141 @@ def _addresses(dask_scheduler: Any) -> list[str]:
     return list(dask_scheduler.workers)
 
 
-def _result(future: Any, answer: Path) -> Outcome | str:
+def _dashboard(client: Any) -> str:
+    try:
+        # worked out from the scheduler's address; the first fetch was made when the client connected
+        return client.dashboard_link or "" if "dashboard" in client.scheduler_info(n_workers=0)["services"] else ""
+    except Exception:
+        return ""
+
+
+# ----------------------------------------------------------------------------------------------- what became of a task
+
+
+def _result(flight: _Flight) -> Result:
     """What became of a task: by the file its worker wrote, which stays when the worker dies thereafter."""
+
+    result = _left(flight, None)
+    if isinstance(result, Outcome):
+        return result
     try:
-        outcome = pickle.loads(answer.read_bytes())
-        answer.unlink()
-        return outcome  # type: ignore[no-any-return]
-    except (OSError, EOFError, pickle.UnpicklingError):
-        pass
-    if future.status == "cancelled":
-        return "processing was stopped"
-    try:
-        # no file on a full disk; no answer in time from a worker that died with its result
-        return future.result(timeout=10)  # type: ignore[no-any-return]
+        # no file on a full disk; a network file system may show an older one
+        answer = flight.future.result(timeout=10)
     except Exception as error:
         lost = type(error).__name__ in ("KilledWorker", "TimeoutError", "CancelledError", "FutureCancelledError")
-        return LOST_WORKER if lost else f"{type(error).__name__}: {error}"
+        reason = LOST_WORKER if lost else f"{type(error).__name__}: {error}"
+        # one that waited behind another that died has no part in that
+        return result or Lost(reason, blame=not lost)
+    if isinstance(answer, Outcome):
+        return answer
+    if isinstance(answer, str):
+        if not flight.task.run_folder.exists():
+            return Lost("its run folder was taken away", blame=False)
+        return Lost(f"{answer}; the project must lie where all workers can read and write it")
+    return result or Lost(LOST_WORKER)
 
 
-def _run_on_worker(task: Task, answer: Path, topic: str) -> Outcome:
-    from distributed import get_worker
+def _left(flight: _Flight, otherwise: Any) -> Any:
+    """Read what the worker left in the run folder: the outcome, or how far it came and why it ended, else the other."""
+    path = licence.answer_file(flight.task, flight.secret)
+    last = path.with_name(f"{path.name}.last")
+    words = licence.words_file(flight.task, flight.secret)
+    answer = licence.read_answer(path) or licence.read_answer(last)
+    told = licence.read_last_words(words)
+    if _is_complete(answer, flight.task):
+        licence.forget((path, last))
+        return answer
+    if answer is None and told is None:
+        return otherwise
+    licence.forget((path, last, words, path.with_name(f"{path.name}.part")))
+    so_far = answer if isinstance(answer, Outcome) else None
+    if otherwise is not None:
+        return replace(otherwise, so_far=so_far)
+    if told is None:
+        return Lost(LOST_WORKER, so_far=so_far)
+    return Lost(_explain(told), final=True, so_far=so_far, error=told.error)
 
-    worker = get_worker()
-    last = [0.0]
-    lock = threading.Lock()
 
-    def emit(progress: Progress) -> None:
-        with lock:
-            if time.monotonic() - last[0] < 1 / MOST_EVENTS_PER_SECOND:
-                return
-            last[0] = time.monotonic()
-        # no dict: dask would add a key to it
-        worker.log_event(topic, (progress.task, progress.exposure, progress.step, progress.message, progress.fraction))
+def _explain(words: Any) -> str:
+    if words.error == "Memory":
+        return (
+            f"{words.step} took {words.used / 1e9:.1f} GB of memory, and its worker may take "
+            f"{words.allowed / 1e9:.1f} GB; run with fewer workers, or give them more memory in clusters.toml"
+        )
+    place = f" or look at {words.place}" if words.place else ""
+    return (
+        f"{words.step} was not done after {words.seconds:g} s and was stopped; give it more time with --timeout{place}"
+    )
 
-    outcome = run_task(task, emit)
-    part = answer.with_name(f"{answer.name}.part")
+
+def _is_complete(answer: Any, task: Task) -> bool:
+    return isinstance(answer, Outcome) and len(answer.steps) == len(task.calls)
+
+
+def _take_away(folder: Path) -> None:
+    """Remove a run folder; by another name first, so that nobody writes into what is half removed."""
+    hidden = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}.away")
     with contextlib.suppress(OSError):
-        part.write_bytes(pickle.dumps(outcome))
-        os.replace(part, answer)
-    return outcome
+        folder.rename(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _kill_here(answer: Any) -> bool:
+    """End a worker of this host at once; False where it is elsewhere."""
+    if answer.host != socket.gethostname():
+        return False
+    if isinstance(answer, licence.Claim) and licence.process_began(answer.process) != answer.began:
+        return True  # it is gone, and its number may belong to another
+    with contextlib.suppress(OSError):
+        os.kill(answer.process, signal.SIGKILL)
+    return True
+
+
+# -------------------------------------------------------------------------------------------------------- how much fits
+
+
+def _allowed(worker: Mapping[str, Any]) -> float:
+    limit = worker["memory_limit"]
+    return float(worker["resources"].get("memory") or (licence.MEMORY_SHARE * limit if limit else float("inf")))
+
+
+def _too_large(needs: float, has: float, whose: str, cure: str, of: str = "") -> str:
+    if needs <= has:
+        return ""
+    return f"needs up to {needs / 1e9:.1f} GB of {of}memory, and {whose} {has / 1e9:.1f} GB; {cure}"
+
+
+def _bytes(limit: str | int | None) -> int:
+    if limit in (None, "auto"):
+        return 0
+    from dask.utils import parse_bytes
+
+    return int(parse_bytes(limit))
+
+
+def machine_memory() -> int:
+    """Bytes of memory this process can have: those of the machine, or fewer where a control group says so."""
+    import psutil
+
+    least = int(psutil.virtual_memory().total)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, _, group = line.partition("::")
+            own = Path("/sys/fs/cgroup") / group.lstrip("/")
+            for folder in [own, *own.parents] if group else []:
+                with contextlib.suppress(OSError, ValueError):  # "max" is no number
+                    least = min(least, int((folder / "memory.max").read_text()))
+    with contextlib.suppress(OSError, ValueError):
+        least = min(least, int(Path("/sys/fs/cgroup/memory/memory.limit_in_bytes").read_text()))
+    return least
+
+
+def default_workers(cost: Cost | None = None) -> int:
+    """One worker per core, as far as each gets the memory its tasks need at their worst, and at least 2 GB."""
+    from dask.system import cpu_count
+
+    each = max(cost.memory / licence.MEMORY_SHARE if cost is not None else 0, LEAST_MEMORY)
+    return max(1, min(cpu_count(), int(MACHINE_SHARE * machine_memory() // each)))
 
 
 def make_executor(workers: int | None = None, *, gpu: bool = False) -> Executor:
@@ -199,11 +642,3 @@ def make_executor(workers: int | None = None, *, gpu: bool = False) -> Executor:
     if workers is None:
         workers = default_workers()
     return InlineExecutor(gpu=gpu) if workers == 0 else LocalCluster(workers, gpu=gpu)
-
-
-def default_workers() -> int:
-    """One worker per core, and at least 3 GB of memory for each."""
-    import psutil
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, int(psutil.virtual_memory().total // 3_000_000_000)))

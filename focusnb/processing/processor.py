@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
-import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from focusnb.errors import ParameterError, ProjectError
-from focusnb.processing.executors import LOST_WORKER, Executor, make_executor
+from focusnb.errors import ParameterError, ProjectError, ResourceError
+from focusnb.processing.executors import Executor, Lost, Result, make_executor
+from focusnb.processing.queue import Queue
 from focusnb.processing.workflow import Workflow
-from focusnb.project import storing, tasks
+from focusnb.project import lease, requests, sets, storing, tasks
+from focusnb.project.library import LibraryBusy, LibraryFull
 from focusnb.project.project import Project
-from focusnb.steps.task import Outcome, Progress, StepCall, Task
+from focusnb.steps.base import Cost
+from focusnb.steps.task import (
+    Outcome,
+    Progress,
+    StepCall,
+    StepOutcome,
+    Task,
+    describe_os_error,
+    ended_early,
+    not_begun,
+)
 
-POLL = 2.0
-"""Seconds between two looks for new work of other processes."""
+POLL = 1.0
+"""Seconds between two looks at what others ask for and queue."""
+
+PROGRESS_INTERVAL = 0.5
+"""Seconds between two notes of the progress of all tasks under way."""
+
+SETS_INTERVAL = 120.0
+"""Seconds between two updates of the session's sums while there is always something else to do."""
+
+LONGEST_REST = 300.0
+"""Seconds until it is tried again when the machine refuses everything, as a full disk does."""
+
+_SETTLE_AT = 100
+"""Exposures stored until those that are up to date are marked as such."""
 
 
 @dataclass
@@ -30,6 +55,7 @@ class Summary:
     failed: int = 0
     broken: int = 0
     lost: int = 0
+    cancelled: int = 0
     seconds: float = 0.0
     reasons: dict[str, str] = field(default_factory=dict)
 
@@ -41,253 +67,406 @@ class Summary:
 
 @dataclass(frozen=True)
 class Event:
-    """What happened: ``kind`` is started, progress, stored or lost."""
+    """What happened: ``kind`` is started, progress, step (one has ended), stored, lost, cancelled or waiting.
+
+    A task over a set has exposure 0 and the name of the set.
+    """
 
     kind: str
     exposure: int
     name: str
     outcome: Outcome | None = None
     progress: Progress | None = None
+    step: StepOutcome | None = None
     reason: str = ""
 
 
-_Inbox = queue.SimpleQueue[tuple[str, Outcome | Progress | str]]
+Tell = Callable[[Event], None]
+_Word = tuple[str, Result | Progress]
 
 
 class Processor:
-    """Works on one project through one executor; only one at a time can (see :func:`tasks.take_lease`)."""
+    """Works on one project through one executor; only one at a time can (see :func:`lease.take_lease`)."""
 
     def __init__(self, project: Project, executor: Executor | None = None) -> None:
         self.project = project
+        self._queue = Queue(project)
         self._executor = executor
-        self._inbox: _Inbox = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[_Word] = queue.SimpleQueue()
+        self._unread: deque[_Word] = deque()
         self._flying: dict[str, tuple[Task, tasks.QueuedTask]] = {}
-        self._stopped = False
+        self._withdrawn: set[str] = set()
+        self._words: dict[str, Progress] = {}
+        self._stored: list[tuple[int, tuple[str, ...]]] = []
+        self._spared: dict[int, tuple[float, float]] = {}
+        self._rest, self._rest_until = 0.0, 0.0
+        self._stopped = self._aborted = False
         self._workflows: dict[tuple[str, ...], Workflow] = {}
 
-    def submit(
-        self,
-        workflow: Workflow,
-        exposures: Iterable[int] | None = None,
-        *,
-        first: bool = False,
-        trial: str | None = None,
-        params: Mapping[str, Mapping[str, Any]] | None = None,
-        everything: bool = False,
-        retry: bool = False,
-    ) -> int:
-        """Queue a workflow for exposures, all but TRASH by default; only those with something stale are queued.
+    def submit(self, workflow: Workflow, exposures: Iterable[int] | None = None, **options: Any) -> int:
+        """Queue a workflow for exposures; see :meth:`Queue.submit`."""
+        return self._queue.submit(workflow, exposures, **options)
 
-        first : before everything that waits already
-        trial : keep the results apart under this name; all steps run
-        params : choices for this batch alone, by step
-        everything : run all steps, stale or not
-        retry : run steps again that failed with the same inputs
+    def submit_stale(self, **options: Any) -> int:
+        """Queue the project's own workflows for every exposure that needs them; see :meth:`Queue.submit_stale`."""
+        return self._queue.submit_stale(**options)
 
-        Returns how many exposures wait for it.
-        """
-        ids = self.project.ids() if exposures is None else list(exposures)
-        if trial is None and not everything:
-            planned = self.project.plan(workflow, ids, params=params, retry=retry)
-            ids = [identity for identity in ids if identity in planned]
-        if ids:
-            tasks.submit(
-                self.project.library,
-                dict.fromkeys(ids, workflow.names),
-                first=first,
-                trial=trial,
-                params=params,
-                everything=everything or trial is not None,
-                retry=retry,
-            )
-        return len(ids)
-
-    def submit_stale(self, *, retry: bool = False) -> int:
-        """Queue the project's own workflows for every exposure that needs them; returns how many."""
-        by_kind: dict[str, list[int]] = {}
-        wanted = set(self.project.ids())
-        for exposure in self.project.exposures():
-            if exposure.id in wanted:
-                by_kind.setdefault(exposure.kind, []).append(exposure.id)
-        return sum(self.submit(Workflow.of(self.project, kind), ids, retry=retry) for kind, ids in by_kind.items())
+    def refill(self) -> int:
+        """Queue what has become stale since, but for what somebody cancelled or the machine has just refused."""
+        now = time.monotonic()
+        return self._queue.submit_stale(
+            cancelled=False, without=[identity for identity, (until, _) in self._spared.items() if until > now]
+        )
 
     def queue(self) -> dict[str, int]:
         """Number of tasks by state."""
-        return tasks.counts(self.project.library)
+        return self._queue.counts()
 
-    def cancel(self) -> None:
-        """Stop after what is under way, from another thread or a callback."""
+    def cancel(self, *, now: bool = False) -> None:
+        """Stop after what is under way, or at once; from another thread, a callback or a signal handler."""
         self._stopped = True
+        self._aborted = self._aborted or now
 
     def run(
         self,
         *,
         until_idle: bool = True,
-        on_event: Callable[[Event], None] | None = None,
+        on_event: Tell | None = None,
         refill: Callable[[], int] | None = None,
     ) -> Summary:
         """Work until the queue is empty, or for ever.
 
-        until_idle : return when nothing waits any more
-        on_event : told of each start, progress and result, in this thread
+        until_idle : return when nothing waits any more, or when the queue is paused
+        on_event : told of each start, progress, step and result, in this thread
         refill : called when the queue runs empty; queues more work and returns how much
 
-        Raises ProjectError if another process works on the project, or if the library cannot be written.
+        Raises ProjectError if another process works on the project, or if the library cannot be written; LeaseLost if
+        another process has taken over.
         """
         summary, started = Summary(), time.monotonic()
         # results of an earlier call that was interrupted arrive in an inbox nobody looks into
-        self._inbox = queue.SimpleQueue()
+        self._inbox, self._unread = queue.SimpleQueue(), deque()
         tell = on_event or (lambda event: None)
         library = self.project.library
-        epoch = tasks.take_lease(library)
+        epoch = lease.take_lease(library, tell=lambda text: tell(Event("waiting", 0, "", reason=text)))
+        heart = lease.Heart(library, epoch)
         executor = self._executor
         try:
             summary.lost += tasks.recover(self.project, epoch)
+            for old in requests.pending(library):
+                requests.answer(library, old.id, "nobody worked on the project")
             if executor is None:
                 executor = make_executor()
-            last_beat = time.monotonic()
-            while True:
-                self._fill(epoch, executor, tell, summary)
-                if not self._flying:
-                    more = 0 if self._stopped or refill is None else refill()
-                    if self._stopped or (until_idle and not more and not tasks.waiting(library, 1)):
-                        break
-                self._receive(epoch, tell, summary, timeout=POLL if self._flying or not until_idle else 0)
-                if time.monotonic() - last_beat > tasks.HEARTBEAT:
-                    tasks.beat(library, epoch)
-                    last_beat = time.monotonic()
+            lease.show_dashboard(library, epoch, executor.address)
+            self._work(epoch, heart, executor, tell, summary, until_idle=until_idle, refill=refill)
         finally:
             if executor is not None and self._flying:
                 executor.give_up()
             if self._executor is None and executor is not None:
                 executor.close()
+            heart.stop()
             self._give_back(epoch)
             summary.seconds = time.monotonic() - started
         return summary
 
-    def _fill(self, epoch: int, executor: Executor, tell: Callable[[Event], None], summary: Summary) -> None:
-        """Keep the executor a little ahead and no more: what waits can still be reordered."""
-        while not self._stopped and len(self._flying) < executor.slots + min(executor.slots, 2) * (executor.slots > 1):
-            waiting = tasks.waiting(self.project.library, 1)
-            if not waiting:
-                return
-            self._start(epoch, executor, waiting[0], tell, summary)
+    # The loop
 
-    def _start(
+    def _work(
         self,
         epoch: int,
+        heart: lease.Heart,
         executor: Executor,
-        queued: tasks.QueuedTask,
-        tell: Callable[[Event], None],
+        tell: Tell,
         summary: Summary,
+        *,
+        until_idle: bool,
+        refill: Callable[[], int] | None,
     ) -> None:
-        project = self.project
+        looked = noted = time.monotonic()
+        sets_at, told_busy = time.monotonic(), False
+        fresh = True
+        while True:
+            heart.check()
+            try:
+                now = time.monotonic()
+                if fresh or now - looked > POLL:
+                    self._look(executor)
+                    looked = now
+                if self._words and now - noted > PROGRESS_INTERVAL:
+                    self._note(epoch)
+                    noted = now
+                if self._aborted:
+                    return
+                begun = self._fill(epoch, executor, tell, summary, until_idle=until_idle)
+                if len(self._stored) >= _SETTLE_AT:
+                    self._settle()
+                fresh = False
+                if now - sets_at > SETS_INTERVAL:
+                    sets_at = now
+                    self._queue.submit_sets()
+                if not self._flying and not begun and not self._unread:
+                    self._settle()
+                    if self._stopped:
+                        return
+                    if not self._more(refill) and until_idle:
+                        return
+                # tasks that came to nothing leave nothing to wait for
+                wait = 0.0 if begun and not self._flying else PROGRESS_INTERVAL
+                self._receive(epoch, tell, summary, timeout=wait)
+                told_busy = False
+            except (LibraryBusy, LibraryFull) as error:
+                if isinstance(error, LibraryFull) and until_idle:
+                    raise
+                if not told_busy:
+                    tell(Event("waiting", 0, "", reason=str(error)))
+                    told_busy = True
+                time.sleep(POLL)
+
+    def _more(self, refill: Callable[[], int] | None) -> bool:
+        """Whether there is something to begin, looking for more where there is not."""
+        if tasks.waiting(self.project.library, 1):
+            return True
+        if self._queue.paused:
+            return False
+        return bool((refill() if refill is not None else 0) or self._queue.submit_sets())
+
+    def _look(self, executor: Executor) -> None:
+        """See what others ask for, and whether the cluster is still there."""
+        library = self.project.library
+        if executor.revive():
+            self._withdrawn.clear()
+        for task in tasks.cancelling(library):
+            if task in self._flying and task not in self._withdrawn:
+                self._withdrawn.add(task)
+                executor.withdraw(task)
+        for request in requests.pending(library):
+            if request.kind == "stop":
+                self.cancel(now=bool((request.argument or {}).get("now")))
+                requests.answer(library, request.id, "stopping")
+            else:
+                requests.answer(library, request.id, f"{request.kind} is nothing this process can do")
+
+    def _note(self, epoch: int) -> None:
+        words, self._words = self._words, {}
         try:
-            task = self._prepare(epoch, queued, gpu=executor.gpu)
+            tasks.note_progress(self.project.library, epoch, [w for w in words.values() if w.task in self._flying])
+        except (LibraryBusy, LibraryFull):
+            self._words = {**words, **self._words}
+            raise
+
+    def _settle(self) -> None:
+        """Mark what was stored and is up to date, so that nobody has to look at it again."""
+        stored, self._stored = self._stored, []
+        by_steps: dict[tuple[str, ...], list[int]] = {}
+        for exposure, steps in stored:
+            by_steps.setdefault(steps, []).append(exposure)
+        for steps, ids in by_steps.items():
+            with contextlib.suppress(ParameterError):
+                self.project.settle(self._workflow(steps), ids)
+
+    # Beginning
+
+    def _fill(self, epoch: int, executor: Executor, tell: Tell, summary: Summary, *, until_idle: bool) -> bool:
+        """Keep the executor a little ahead and no more: what waits can still be reordered. True if something began."""
+        if self._stopped or (not until_idle and time.monotonic() < self._rest_until):
+            return False
+        free = executor.slots + executor.ahead - len(self._flying)
+        if free <= 0:
+            return False
+        waiting = tasks.waiting(self.project.library, free)
+        for queued in waiting:
+            self._start(epoch, executor, queued, tell, summary)
+        return bool(waiting)
+
+    def _start(self, epoch: int, executor: Executor, queued: tasks.QueuedTask, tell: Tell, summary: Summary) -> None:
+        project, library = self.project, self.project.library
+        try:
+            task, cost, members = self._prepare(epoch, queued, gpu=executor.gpu)
         except ParameterError as error:
             # a step taken away or choices no longer valid: the rest of the queue does not wait for that
-            self._drop(epoch, queued, "failed", str(error))
+            tasks.drop(library, epoch, queued, "failed", str(error))
             summary.failed += 1
             summary.reasons.setdefault(", ".join(queued.steps), str(error))
             return
         if task is None:
-            self._drop(epoch, queued, "done", "nothing was stale")
+            tasks.drop(library, epoch, queued, "done", "nothing was stale")
             return
         runs = [
             {"id": call.run, "step": call.step, "fingerprint": call.fingerprint, "params": dict(call.params)}
             for call in task.calls
         ]
-        tasks.start(project.library, epoch, queued, runs)
+        if not tasks.start(library, epoch, queued, runs):
+            return
         self._flying[task.id] = (task, queued)
         tell(Event("started", task.exposure, task.name))
-
+        refused = executor.refuse(cost)
+        if refused:
+            self._inbox.put((task.id, Lost(refused, final=True, error="Memory")))
+            return
+        try:
+            # the folder is the task's licence: a worker that does not find it any more stops
+            task.run_folder.mkdir(parents=True, exist_ok=True)
+            if members:
+                sets.write_members(project.folder, task.run_folder, members)
+        except OSError as error:
+            resource = ResourceError(describe_os_error(error, task.run_folder))
+            self._inbox.put((task.id, not_begun(task, resource)))
+            return
         inbox, here = self._inbox, threading.get_ident()
 
         def emit(progress: Progress) -> None:
             if threading.get_ident() == here:
-                tell(Event("progress", task.exposure, task.name, progress=progress))
+                self._hear(task, progress, tell)
             else:  # whoever listens has one thread
                 inbox.put((task.id, progress))
 
-        executor.submit(task, lambda identity, result: inbox.put((identity, result)), emit)
+        executor.submit(task, lambda identity, result: inbox.put((identity, result)), emit, cost=cost)
 
-    def _drop(self, epoch: int, queued: tasks.QueuedTask, state: str, reason: str) -> None:
-        with self.project.library.write() as transaction:
-            tasks.check_lease(transaction, epoch)
-            tasks.finish_task(transaction, queued.id, state, reason)
-            storing.refresh_status(transaction, queued.exposure)
-
-    def _prepare(self, epoch: int, queued: tasks.QueuedTask, *, gpu: bool) -> Task | None:
+    def _prepare(
+        self, epoch: int, queued: tasks.QueuedTask, *, gpu: bool
+    ) -> tuple[Task | None, Cost, list[dict[str, Any]]]:
+        """The task to send, what it occupies at its worst, and for one over a set the members to list."""
         project = self.project
         workflow = self._workflow(queued.steps)
-        planned = project.plan(
-            workflow, [queued.exposure], params=queued.params, everything=queued.everything, retry=queued.retry
-        ).get(queued.exposure)
+        common: dict[str, Any] = {
+            "id": queued.id,
+            "project": str(project.folder),
+            "steps_folder": str(project.steps_folder) if project.steps_folder else None,
+            "trial": queued.trial,
+            "epoch": epoch,
+            "use_gpu": gpu and any(step.gpu != "no" for step in workflow.steps),
+        }
+        options: dict[str, Any] = {
+            "params": queued.params,
+            "everything": queued.everything,
+            "retry": queued.retry,
+        }
+        members: list[dict[str, Any]] = []
+        if queued.set is not None:
+            group = sets.find(project.library, queued.set)
+            planned, members = sets.plan(project, group, workflow.steps, **options)
+            facts: Mapping[str, Any] = {"member_count": len(members)}
+            common |= {"exposure": 0, "set": group.id, "name": group.name, "folder": group.folder}
+            common |= {"known": dict(group.values), "facts": {}}
+        else:
+            assert queued.exposure is not None
+            planned = project.plan(workflow, [queued.exposure], **options).get(queued.exposure, [])
+            exposure = next(project.exposures([queued.exposure]))
+            needed = {spec.name for step in workflow.steps for spec in step.needs()}
+            facts = exposure.facts
+            common |= {"exposure": exposure.id, "name": exposure.name, "folder": exposure.folder, "facts": facts}
+            common |= {"overrides": dict(exposure.overrides), "known": storing.findings(project.library, exposure.id)}
+            common |= {"specs": tuple(spec for name, spec in project.specs().items() if name in needed)}
         if not planned:
-            return None
-        exposure = next(project.exposures([queued.exposure]))
+            return None, Cost(), []
+        cost = Cost(0)
+        for plan in planned:
+            step = project.step(plan.step)
+            cost |= step().cost(facts, step.Params.make(plan.params))
         calls = tuple(
-            StepCall(p.step, uuid.uuid4().hex, dict(p.params), p.fingerprint, queued.attempts + 1) for p in planned
+            StepCall(p.step, uuid.uuid4().hex, dict(p.params), p.fingerprint, queued.attempts + 1, queued.timeout)
+            for p in planned
         )
-        needed = {spec.name for step in workflow.steps for spec in step.needs()}
-        return Task(
-            id=queued.id,
-            exposure=exposure.id,
-            name=exposure.name,
-            project=str(project.folder),
-            folder=exposure.folder,
-            calls=calls,
-            facts=exposure.facts,
-            known=storing.findings(project.library, exposure.id),
-            overrides=dict(exposure.overrides),
-            specs=tuple(spec for name, spec in project.specs().items() if name in needed),
-            steps_folder=str(project.steps_folder) if project.steps_folder else None,
-            trial=queued.trial,
-            epoch=epoch,
-            use_gpu=gpu,
-        )
+        return Task(calls=calls, **common), cost, members
 
     def _workflow(self, names: tuple[str, ...]) -> Workflow:
-        if names not in self._workflows:
-            self._workflows[names] = Workflow.named(self.project, names)
+        steps = tuple(self.project.step(name) for name in names)
+        known = self._workflows.get(names)
+        # a file of the user's may have been changed meanwhile
+        if known is None or set(known.steps) != set(steps):
+            self._workflows[names] = Workflow(*steps)
         return self._workflows[names]
 
-    def _receive(self, epoch: int, tell: Callable[[Event], None], summary: Summary, *, timeout: float) -> None:
+    # Receiving
+
+    def _receive(self, epoch: int, tell: Tell, summary: Summary, *, timeout: float) -> None:
         """Store every result that is there; wait for the first one."""
+        for word in self._arriving(timeout):
+            # kept until it is stored: the library may be locked for a while
+            self._unread.append(word)
+            identity, result = word
+            if identity in self._flying:
+                task, queued = self._flying[identity]
+                if isinstance(result, Progress):
+                    self._hear(task, result, tell)
+                elif isinstance(result, Lost):
+                    self._lose(epoch, task, queued, result, tell, summary)
+                else:
+                    self._store(result, task, queued, tell, summary)
+            self._unread.pop()
+
+    def _arriving(self, timeout: float) -> Iterator[_Word]:
         wait = timeout
         while True:
+            if self._unread:
+                yield self._unread.popleft()
+                wait = 0
+                continue
             try:
-                identity, result = self._inbox.get(timeout=wait) if wait else self._inbox.get_nowait()
+                yield self._inbox.get(timeout=wait) if wait else self._inbox.get_nowait()
             except queue.Empty:
                 return
             wait = 0
-            if identity not in self._flying:
-                continue  # a word that came after the result
-            task, _ = self._flying[identity]
-            if isinstance(result, Progress):
-                tell(Event("progress", task.exposure, task.name, progress=result))
-                continue
-            if isinstance(result, str):
-                self._lose(epoch, task, result, tell, summary)
-                continue
-            self.project.store(result)
-            del self._flying[identity]
-            self._count(result, task, summary)
-            tell(Event("stored", task.exposure, task.name, outcome=result))
 
-    def _lose(self, epoch: int, task: Task, reason: str, tell: Callable[[Event], None], summary: Summary) -> None:
-        # a task that waited behind the one its worker died of has no part in that
-        begun = reason != LOST_WORKER or task.run_folder.exists()
-        again = tasks.lose(self.project, epoch, task.id, f"{task.name}: {reason}", count=begun)
-        del self._flying[task.id]
-        summary.lost += begun
-        summary.failed += not again
-        if not again:
-            summary.reasons[task.name] = reason
-        tell(Event("lost", task.exposure, task.name, reason=reason))
+    def _hear(self, task: Task, progress: Progress, tell: Tell) -> None:
+        before = self._words.get(task.id)
+        if before is not None and before.finished:
+            progress = replace(progress, finished=(*before.finished, *progress.finished))
+        self._words[task.id] = progress
+        for step in progress.finished[len(before.finished) if before else 0 :]:
+            tell(Event("step", task.exposure, task.name, step=step))
+        if progress.message:
+            tell(Event("progress", task.exposure, task.name, progress=progress))
+
+    def _store(self, outcome: Outcome, task: Task, queued: tasks.QueuedTask, tell: Tell, summary: Summary) -> None:
+        self.project.store(outcome)
+        self._end(task)
+        refused = any(step.error == "ResourceError" for step in outcome.steps)
+        if outcome.trial is None and outcome.set is None:
+            self._stored.append((outcome.exposure, queued.steps))
+        if refused:
+            self._give_rest(outcome.exposure)
+        else:
+            self._rest = 0.0
+            self._spared.pop(outcome.exposure, None)
+        self._count(outcome, task, summary)
+        tell(Event("stored", task.exposure, task.name, outcome=outcome))
+
+    def _give_rest(self, exposure: int) -> None:
+        """Wait longer and longer while the machine refuses everything, and for the exposure that it refused."""
+        self._rest = min(max(2.0, 2 * self._rest), LONGEST_REST)
+        self._rest_until = time.monotonic() + self._rest
+        _, delay = self._spared.get(exposure, (0.0, 5.0))
+        self._spared[exposure] = (time.monotonic() + delay, min(2 * delay, LONGEST_REST))
+
+    def _end(self, task: Task) -> None:
+        self._flying.pop(task.id, None)
+        self._words.pop(task.id, None)
+        self._withdrawn.discard(task.id)
+
+    def _lose(self, epoch: int, task: Task, queued: tasks.QueuedTask, lost: Lost, tell: Tell, summary: Summary) -> None:
+        told = f"{task.name}: {lost.reason}"
+        summary.lost += lost.blame
+        cancelled = task.id in self._withdrawn
+        if tasks.lose(self.project, epoch, task.id, told, count=lost.blame, final=lost.final):
+            self._end(task)
+            summary.cancelled += cancelled
+            tell(Event("cancelled" if cancelled else "lost", task.exposure, task.name, reason=lost.reason))
+            return
+        if not lost.final:
+            told = f"{told} (the worker died {queued.attempts + 1} times with this exposure)"
+        outcome = ended_early(task, lost.so_far, told, lost.error)
+        if not lost.final:
+            tell(Event("lost", task.exposure, task.name, reason=lost.reason))
+        self._store(outcome, task, queued, tell, summary)
 
     @staticmethod
     def _count(outcome: Outcome, task: Task, summary: Summary) -> None:
+        wrong = next((step for step in outcome.steps if step.status in ("failed", "broken")), None)
+        if wrong is not None:
+            summary.reasons[task.name] = wrong.reason
+        if outcome.set is not None:
+            return
         states = {step.status for step in outcome.steps}
         if "broken" in states:
             summary.broken += 1
@@ -295,21 +474,19 @@ class Processor:
             summary.failed += 1
         else:
             summary.done += 1
-        for step in outcome.steps:
-            if step.status in ("failed", "broken"):
-                summary.reasons[task.name] = step.reason
-                return
 
     def _give_back(self, epoch: int) -> None:
         """Return what was not finished to the queue, and the lease to whoever comes next."""
         for task, _ in self._flying.values():
             # before the library is told: on a full disk it can only then be written again
-            shutil.rmtree(task.run_folder, ignore_errors=True)
+            tasks.remove_run(task.run_folder)
         try:
             for identity in self._flying:
                 tasks.lose(self.project, epoch, identity, "processing was stopped", count=False)
-            tasks.release_lease(self.project.library, epoch)
+            lease.release_lease(self.project.library, epoch)
         except ProjectError:
             # the library cannot be written any more: whoever comes next finds what was left and takes it over
-            tasks.forget_lease(self.project.library, epoch)
+            lease.forget_lease(self.project.library, epoch)
         self._flying.clear()
+        self._words.clear()
+        self._withdrawn.clear()

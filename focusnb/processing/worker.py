@@ -1,11 +1,317 @@
-"""What a worker process of a cluster does when it starts."""
+"""What happens in a worker process: it takes a task, is watched while it works on it, and tells how far it is."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import faulthandler
+import gc
+import json
+import os
+import pickle
 import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
+
+from distributed import WorkerPlugin, get_worker
+
+from focusnb.processing import licence
+from focusnb.processing.warming import keep_kernels, warm_up
+from focusnb.steps.task import Outcome, Progress, StepCall, StepOutcome, Task, run_task
+
+MOST_EVENTS_PER_SECOND = 2.0
+
+LOOK = 0.1
+"""Seconds between two looks at the memory."""
+
+SLOW = 0.5
+"""Seconds of a task after which memory is given back: it costs more than a small task itself."""
+
+WARM_UP = 120.0
+"""Seconds a task waits at most for the warm-up of its worker."""
+
+
+# ---------------------------------------------------------------------------------------------- when a worker starts
+
+
+class Station(WorkerPlugin):
+    """Prepares a worker process; registered by the client, so that workers which were started by others have it too."""
+
+    name = "focusnb"
+
+    def __init__(self, steps: tuple[str, ...] = (), *, use_gpu: bool = False) -> None:
+        """``steps`` : chain to warm up with; none where empty."""
+        self._steps = steps
+        self._use_gpu = use_gpu
+
+    def setup(self, worker: Any) -> None:
+        """Leave Ctrl-C to the client, switch dask's own care for memory off, and warm up."""
+        leave_interrupts_to_the_client()
+        # a paused worker would wait for ever: what fills its memory is no result that dask could spill
+        worker.memory_manager.memory_pause_fraction = False
+        worker.memory_manager.memory_spill_fraction = False
+        keep_kernels()
+        if self._steps and not _here.warming:
+            _here.warm_up(self._steps, use_gpu=self._use_gpu)
+
+
+def leave_interrupts_to_the_client() -> None:
+    """The process that works on the project gives back what is under way and ends the workers."""
+    with contextlib.suppress(ValueError):  # only the main thread may
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def dask_setup(worker: Any) -> None:
-    """Leave Ctrl-C to the process that works on the project: it gives back what is under way and ends the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Called by dask before the client can register anything."""
+    leave_interrupts_to_the_client()
+
+
+# ------------------------------------------------------------------------------------------------ what a worker does
+
+
+def run_on_worker(task: Task, secret: str, topic: str) -> Outcome | str | None:
+    """Work on a task.
+
+    Returns its outcome, which the answer's file holds as well; None where another worker has begun with it; a
+    sentence where its run folder is not there.
+    """
+    worker = get_worker()
+    _here.wait_until_warm()
+    with _here.alone:
+        answer = licence.answer_file(task, secret)
+        claim = pickle.dumps(licence.Claim(socket.gethostname(), os.getpid(), licence.process_began(), worker.address))
+        for wait in (0.1, 0.4, 1.0, None):
+            try:
+                descriptor = os.open(answer, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+                break
+            except FileExistsError:
+                return None
+            except FileNotFoundError:
+                # a network file system may show a new folder late
+                if wait is None or not Path(task.project).exists():
+                    return f"{_name(worker)} does not find {task.run_folder}"
+                time.sleep(wait)
+            except OSError as error:
+                return f"{_name(worker)} cannot write {answer}: {error.strerror}"
+        with os.fdopen(descriptor, "wb") as file, contextlib.suppress(OSError):
+            file.write(claim)
+        began = time.monotonic()
+        watch = _Watch(task, secret, worker, topic)
+        _here.begin(watch)
+        try:
+            outcome = run_task(task, watch.emit, watch)
+        finally:
+            _here.end(watch)
+        outcome = replace(outcome, worker=watch.worker_name)
+        watch.write(outcome)
+        watch.close()
+        if time.monotonic() - began > SLOW:
+            _give_memory_back()
+        return outcome
+
+
+def at_work() -> str:
+    """Return the secret of the task this process works on; empty where it waits for one."""
+    watch = _here.watch
+    return "" if watch is None else watch.secret
+
+
+def _name(worker: Any) -> str:
+    local = worker.address.startswith(("tcp://127.", "inproc:"))
+    return str(worker.name) if local else f"{worker.name} ({socket.gethostname()})"
+
+
+def _give_memory_back() -> None:
+    gc.collect()
+    if _trim is not None:
+        _trim(0)
+
+
+def _find_trim() -> Callable[[int], int] | None:
+    try:
+        return ctypes.CDLL(None).malloc_trim  # type: ignore[no-any-return]
+    except (OSError, AttributeError):  # only the C library of GNU has it
+        return None
+
+
+_trim = _find_trim()
+
+
+class _Watch:
+    """Follows one task, step by step: arms the time-out, keeps what was done, sends word of the progress."""
+
+    def __init__(self, task: Task, secret: str, worker: Any, topic: str) -> None:
+        self.task = task
+        self.secret = secret
+        self.worker_name = _name(worker)
+        self.limit = licence.MEMORY_SHARE * (worker.memory_manager.memory_limit or float("inf"))
+        self._worker = worker
+        self._topic = topic
+        self._answer = licence.answer_file(task, secret)
+        self._words = licence.words_file(task, secret)
+        try:
+            self._file = open(self._words, "w+b", buffering=0)  # noqa: SIM115 - open as long as the task runs
+        except OSError:  # a full disk: it is ended all the same, without an explanation
+            self._file = open(os.devnull, "wb", buffering=0)  # noqa: SIM115
+        self._step = ""
+        self._gone = 0
+        self._looked = time.monotonic()
+        self._lock = threading.Lock()
+        self._told = 0.0
+        self._untold: Progress | None = None
+        self._finished: tuple[StepOutcome, ...] = ()
+
+    def begins(self, call: StepCall, timeout: float) -> None:
+        """Arm the time-out: a thread without Python in it ends the process, also where the GIL is held."""
+        self._step = call.step
+        self._write_words(step=call.step, seconds=timeout, thread=threading.get_ident())
+        faulthandler.dump_traceback_later(timeout, exit=True, file=self._file)
+
+    def ended(self, so_far: Outcome) -> None:
+        """Keep what was done, should a later step end this process."""
+        faulthandler.cancel_dump_traceback_later()
+        if len(so_far.steps) < len(self.task.calls):  # the complete outcome follows at once
+            self.write(replace(so_far, worker=self.worker_name))
+
+    def write(self, outcome: Outcome) -> None:
+        """Replace the answer; where the disk is full the complete outcome still goes through dask."""
+        if not self._answer.exists():  # to write it would be to take the licence back
+            return
+        part = self._answer.with_name(f"{self._answer.name}.part")
+        try:
+            part.write_bytes(pickle.dumps(outcome))
+            os.replace(part, self._answer)
+        except OSError:
+            with contextlib.suppress(OSError):
+                part.unlink()
+
+    def close(self) -> None:
+        """Nothing went wrong: there are no last words."""
+        faulthandler.cancel_dump_traceback_later()
+        self._file.close()
+        with contextlib.suppress(OSError):
+            self._words.unlink()
+
+    def emit(self, progress: Progress) -> None:
+        """Send word of the progress, at most twice a second; the latest word waits, results of steps gather."""
+        with self._lock:
+            self._finished += progress.finished
+            self._untold = progress
+        self.tell()
+
+    def tell(self) -> None:
+        """Send what waits if it is time to."""
+        with self._lock:
+            progress, now = self._untold, time.monotonic()
+            if progress is None or now - self._told < 1 / MOST_EVENTS_PER_SECOND:
+                return
+            finished = pickle.dumps(self._finished) if self._finished else b""
+            self._untold, self._finished, self._told = None, (), now
+        event = (progress.task, progress.exposure, progress.step, progress.message, progress.fraction)
+        # no dict: dask would add a key to it
+        self._worker.log_event(self._topic, (*event, self.worker_name, finished))
+
+    def look(self) -> None:
+        """End this process where it takes too much memory or has no licence any more."""
+        used = _resident()
+        if used > self.limit:
+            self._write_words(step=self._step, used=used, allowed=int(self.limit))
+            end_this_process()
+        now = time.monotonic()
+        if now - self._looked >= licence.LOOK:
+            self._looked = now
+            try:
+                os.stat(self._answer)
+                self._gone = 0
+            except FileNotFoundError:
+                self._gone += 1
+            except OSError:  # a network file system that does not answer has not taken anything away
+                pass
+            if self._gone > 1:
+                end_this_process()
+        self.tell()
+
+    def _write_words(self, **words: Any) -> None:
+        with contextlib.suppress(OSError):
+            self._file.seek(0)
+            self._file.truncate()
+            self._file.write(json.dumps(words).encode() + b"\n")
+
+
+def end_this_process() -> None:
+    """End at once; its nanny starts another, and the external programs of its step end with it."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+_PAGE = os.sysconf("SC_PAGESIZE")
+
+
+def _resident() -> int:
+    """Bytes of memory this process holds; read by hand, as this happens ten times a second."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * _PAGE
+    except OSError:  # not Linux
+        import psutil
+
+        return int(psutil.Process().memory_info().rss)
+
+
+class _Here:
+    """The state of this process: what it works on, and the thread that watches."""
+
+    def __init__(self) -> None:
+        self.alone = threading.Lock()  # a worker of several threads works on one task at a time: it ends as a whole
+        self.watch: _Watch | None = None
+        self.warming = False
+        self._warm = threading.Event()
+        self._warm.set()
+        self._begun = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, watch: _Watch) -> None:
+        self.watch = watch
+        self._begun.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._look, name="focusnb-watch", daemon=True)
+            self._thread.start()
+
+    def end(self, watch: _Watch) -> None:
+        self.watch = None
+        self._begun.clear()
+
+    def _look(self) -> None:
+        while True:
+            self._begun.wait()
+            time.sleep(LOOK)
+            watch = self.watch
+            if watch is not None:
+                watch.look()
+
+    def warm_up(self, steps: tuple[str, ...], *, use_gpu: bool) -> None:
+        """Begin to run a chain on a tiny movie; once in a process."""
+
+        def run() -> None:
+            try:
+                warm_up(steps, use_gpu=use_gpu and bool(os.environ.get("CUDA_VISIBLE_DEVICES", "all")))
+            except Exception as error:  # the first movie pays then, and tells what is wrong
+                print(f"the worker could not be warmed up: {type(error).__name__}: {error}", file=sys.stderr)
+            finally:
+                self._warm.set()
+
+        self.warming = True
+        self._warm.clear()
+        threading.Thread(target=run, name="focusnb-warm-up", daemon=True).start()
+
+    def wait_until_warm(self) -> None:
+        # both at once would share one core, and the movie would pay for what it waits for in any case
+        self._warm.wait(WARM_UP)
+
+
+_here = _Here()

@@ -34,6 +34,7 @@ class Exposure:
     facts: Mapping[str, Any]
     current: Mapping[str, Mapping[str, Any]]
     overrides: Mapping[str, Any]
+    revision: int = 0
 
 
 @dataclass(frozen=True)

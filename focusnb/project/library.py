@@ -58,6 +58,14 @@ def who() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
+class LibraryBusy(ProjectError):
+    """Another process keeps the library locked; it can be tried again."""
+
+
+class LibraryFull(ProjectError):
+    """The disk the library lies on is full; it can be tried again when there is room."""
+
+
 class Declaration(NamedTuple):
     """A declared value with its kind (fact or finding) and the step that makes it."""
 
@@ -99,7 +107,10 @@ class Library:
         for words, cure in _CURES.items():
             if any(word in text for word in words) and self.path is not None:
                 told = cure.format(folder=self.path.parent, timeout=BUSY_TIMEOUT)
-                return ProjectError(f"{self.location}: {told} ({text})")
+                kind = {"locked": LibraryBusy, "full": LibraryFull}.get(words[0], ProjectError)
+                return kind(f"{self.location}: {told} ({text})")
+        if "lock timeout" in text:
+            return LibraryBusy(f"{self._told()}: another process kept it locked for more than {BUSY_TIMEOUT:.0f} s")
         return ProjectError(f"{self._told()}: {text}")
 
     def _told(self) -> str:
@@ -153,7 +164,7 @@ class Library:
     # Schema
 
     def _create(self) -> None:
-        with self._begin() as connection:
+        with self.engine.begin() as connection:
             schema.metadata.create_all(connection)
             if self._meta(connection, "schema") is not None:
                 raise ProjectError(f"{self._told()}: holds a project's library already; give each project a database")
@@ -331,7 +342,8 @@ class Transaction:
     def update_exposure(self, exposure: int, values: Mapping[str, Any]) -> None:
         """Set columns of an exposure, those of declared values included."""
         quote = self.connection.dialect.identifier_preparer.quote
-        data = {**values, "revision": self.revision}
+        # whoever changes a row of facts and results does not know whether it is up to date thereafter
+        data = {"settled_for": None, **values, "revision": self.revision}
         names = list(data)
         assignments = ", ".join(f"{quote(name)} = :p{i}" for i, name in enumerate(names))
         bound = {f"p{i}": encode(data[name]) for i, name in enumerate(names)}
@@ -387,11 +399,21 @@ def _server_engine(location: str) -> sa.Engine:
     # the driver of the extra 'postgres', where the URL names none
     url = re.sub(r"^postgres(ql)?://", "postgresql+pg8000://", location)
     try:
-        return sa.create_engine(url, isolation_level="REPEATABLE READ")
+        engine = sa.create_engine(url, isolation_level="REPEATABLE READ")
     except ModuleNotFoundError as error:
         raise ProgramMissing(f"{error.name} is not installed: pip install 'focusnb[postgres]'") from error
     except (sa.exc.ArgumentError, ValueError) as error:
         raise ProjectError(f"{location}: is no address of a database; write postgresql://user@host/name") from error
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        if connection.get_execution_options().get("focusnb_write", False):
+            # one writer at a time, as with a file: before the first look, which fixes what this transaction sees;
+            # two that raise the revision at once would otherwise end one of them
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BUSY_TIMEOUT:.0f}s'")
+            connection.exec_driver_sql("LOCK TABLE meta IN EXCLUSIVE MODE")
+
+    return engine
 
 
 def _uri(path: Path, read_only: bool) -> str:

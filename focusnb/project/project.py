@@ -19,10 +19,12 @@ from focusnb.errors import ParameterError, ProjectError
 from focusnb.io import files
 from focusnb.modes import Mode, find_mode
 from focusnb.parameters import Spec
-from focusnb.project import decisions, fingerprints, levels, records, schema, storing, tables
+from focusnb.project import decisions, fingerprints, levels, records, schema, sets, storing, tables
 from focusnb.project import facts as fact_rules
 from focusnb.project.library import FILE_NAME as LIBRARY_NAME
 from focusnb.project.library import Declaration, Library, now
+from focusnb.project.planning import Plan
+from focusnb.project.sets import TRASH
 from focusnb.quantities import Acquisition
 from focusnb.steps.base import FACTS, Step, StepParams, faults_in, find_step, steps_in
 from focusnb.steps.task import Outcome
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from focusnb.project.importer import ImportReport
 
 SETTINGS_NAME = "project.json"
-TRASH = "TRASH"
 _FOLDERS = ("exposures", "references", "sets", "steps")
 FLAGS = ("red", "green", "blue", "gold")
 
@@ -187,7 +188,8 @@ class Project:
 
     def is_usual(self, step: str) -> bool:
         """Whether a step belongs to a workflow of the project: others are run beside it and make no exposure worse."""
-        return step in self.own_steps or any(step in names for names in self.mode.steps.values())
+        usual = [*self.mode.steps.values(), *self.mode.set_steps.values()]
+        return step in self.own_steps or any(step in names for names in usual)
 
     def step_names(self, kind: str) -> list[str]:
         """The steps run on exposures of a kind: the mode's, and those of the project's own that find what they need."""
@@ -225,7 +227,8 @@ class Project:
     def declare(self) -> None:
         """Give every declared value its column."""
         facts = [Declaration("fact", None, spec) for spec in Acquisition.specs()]
-        findings = [Declaration("finding", step.name, spec) for step in self.steps().values() for spec in step.makes()]
+        of_exposures = [step for step in self.steps().values() if step.over == "exposure"]
+        findings = [Declaration("finding", step.name, spec) for step in of_exposures for spec in step.makes()]
         self.library.declare([*facts, *findings])
 
     def specs(self) -> dict[str, Spec]:
@@ -252,6 +255,19 @@ class Project:
     def runs(self, *, exposure: int | None = None) -> pd.DataFrame:
         """The history: one row per attempt of a step on an exposure."""
         return tables.runs(self.library, exposure)
+
+    def sets(self) -> pd.DataFrame:
+        """The sets of exposures with their results, one row each; ``session`` is the set of all."""
+        return sets.frame(self.library)
+
+    def set_path(self, name: str, product: str | None = None) -> Path:
+        """The folder of a set, or the file of one of its products."""
+        group = sets.find(self.library, name)
+        if product is None:
+            return self.folder / group.folder
+        if product not in group.values:
+            raise ParameterError(f"set {name} has no {product}")
+        return self.folder / group.folder / str(group.values[product])
 
     def changes(self, since: int) -> Changes:
         """What changed after a revision; costs what changed, not what there is."""
@@ -414,25 +430,13 @@ class Project:
         retry: bool = False,
     ) -> dict[int, list[fingerprints.Planned]]:
         """The steps of a workflow to run on each exposure, resolved; exposures with nothing to do are left out."""
-        with self.library.read() as connection:
-            stored = {step.name: levels.read_levels(connection, step.name) for step in workflow.steps}
-        programs = fingerprints.program_versions(workflow.steps)
-        cache: dict[tuple[str, int | None], dict[str, dict[str, Any]]] = {}
-        with_own = {key for by_level in stored.values() for level, key in by_level if level == "exposure"}
-        planned = {}
-        for exposure in self.exposures(ids):
-            own = exposure.id if str(exposure.id) in with_own else None
-            key = (exposure.group, own)
-            if key not in cache:
-                cache[key] = {}
-                for step in workflow.steps:
-                    model, _ = levels.resolve(step, stored[step.name], group=exposure.group, exposure=own)
-                    merged = {**model.model_dump(), **(params or {}).get(step.name, {})}
-                    cache[key][step.name] = step.Params.make(merged).model_dump()
-            steps = fingerprints.plan(workflow, exposure, cache[key], programs, everything=everything, retry=retry)
-            if steps:
-                planned[exposure.id] = steps
-        return planned
+        return Plan(self, workflow, params=params, everything=everything, retry=retry).steps(ids)
+
+    def settle(self, workflow: fingerprints.Ordered, ids: Iterable[int]) -> None:
+        """Mark those of these exposures that are up to date, so that planning passes them by."""
+        plan = Plan(self, workflow)
+        plan.steps(ids)
+        plan.settle()
 
     def stale(self, workflow: fingerprints.Ordered, ids: Iterable[int] | None = None) -> dict[int, list[str]]:
         """Names of the steps that would run today, by exposure."""

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from focusnb.errors import ProjectError
-from focusnb.project import decisions, records, schema, tasks
+from focusnb.project import decisions, lease, records, schema
 from focusnb.project.library import FILE_NAME, Library, Transaction, now, remove_sqlite
 from focusnb.project.project import Project, read_settings
 
@@ -41,8 +41,8 @@ def rebuild(folder: str | os.PathLike[str]) -> tuple[Project, list[str]]:
     for name, rows in decisions.read(path).items():
         salvaged[name] = salvaged.get(name) or rows
     for held in salvaged.get("lease", []):
-        if held.get("process") is not None and tasks.is_alive(held, old):
-            raise ProjectError(f"{old}: {tasks.describe_holder(held)}; stop it first")
+        if held.get("process") is not None and lease.is_alive(held, old):
+            raise ProjectError(f"{old}: {lease.describe_holder(held)}; stop it first")
     fresh = path / f".{FILE_NAME}.part-{os.getpid()}-{os.urandom(4).hex()}"
     try:
         told = _fill(path, settings, fresh, salvaged)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from focusnb.parameters import Spec
 
-VERSION = 1
+VERSION = 2
 """Schema version written by this focusnb."""
 
 metadata = sa.MetaData()
@@ -41,12 +41,18 @@ exposures = sa.Table(
     sa.Column("processed_at", sa.Text),
     sa.Column("facts", sa.JSON),
     sa.Column("current", sa.JSON),
+    sa.Column("settled_for", sa.Text),
     _revision(),
+    sa.Index("exposures_settled", "group", "settled_for"),
     sqlite_autoincrement=True,
 )
-"""``facts`` keeps every value with its origin, ``current`` the run that made each step's present results."""
+"""``facts`` keeps every value with its origin, ``current`` the run that made each step's present results.
 
-HOUSEKEEPING = ("facts", "current", "revision", "content")
+``settled_for`` names the configuration (steps, versions, choices) under which nothing is stale; what changes a fact, a
+result or an override empties it.
+"""
+
+HOUSEKEEPING = ("facts", "current", "revision", "content", "settled_for")
 """Columns of exposures that are not for the analyst's table."""
 
 sets = sa.Table(
@@ -98,13 +104,17 @@ tasks = sa.Table(
     sa.Column("set_id", sa.Integer, sa.ForeignKey("sets.id")),
     sa.Column("steps", sa.JSON, nullable=False),
     sa.Column("state", sa.Text, nullable=False, default="queued"),
+    sa.Column("priority", sa.Integer, nullable=False, default=0, server_default="0"),
     sa.Column("position", sa.Float, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
     sa.Column("epoch", sa.Integer),
     sa.Column("reason", sa.Text),
+    sa.Column("started_at", sa.Text),
+    sa.Column("finished_at", sa.Text),
     _revision(),
-    sa.Index("tasks_by_state", "state", "position"),
+    sa.Index("tasks_in_order", "state", "priority", "position"),
 )
+"""``state`` is queued, held, running, cancelling, done, failed or cancelled."""
 
 runs = sa.Table(
     "runs",
@@ -131,6 +141,7 @@ runs = sa.Table(
     sa.Column("cpu_seconds", sa.Float),
     sa.Column("host", sa.Text),
     sa.Column("process", sa.Integer),
+    sa.Column("worker", sa.Text),
     sa.Column("log", sa.Text),
     sa.Column("traceback", sa.Text),
     _revision(),
@@ -211,6 +222,8 @@ progress = sa.Table(
     sa.Column("step", sa.Text),
     sa.Column("message", sa.Text),
     sa.Column("fraction", sa.Float),
+    sa.Column("worker", sa.Text),
+    sa.Column("finished", sa.JSON),
     sa.Column("at", sa.Float),
 )
 """Changes many times a second and raises no revision."""
@@ -221,11 +234,14 @@ lease = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("epoch", sa.Integer, nullable=False),
     sa.Column("host", sa.Text),
+    sa.Column("machine", sa.Text),
     sa.Column("process", sa.Integer),
     sa.Column("process_started", sa.Float),
     sa.Column("since", sa.Float),
     sa.Column("heartbeat", sa.Float),
+    sa.Column("dashboard", sa.Text),
 )
+"""``machine`` tells process numbers of this system from those of another one, or of another container."""
 
 requests = sa.Table(
     "requests",
@@ -239,7 +255,27 @@ requests = sa.Table(
     sa.Column("answer", sa.Text),
 )
 
-MIGRATIONS: dict[int, Callable[[sa.Connection], None]] = {}
+
+
+def _to_version_2(connection: sa.Connection) -> None:
+    for table, column in (
+        ("exposures", "settled_for TEXT"),
+        ("tasks", "priority INTEGER NOT NULL DEFAULT 0"),
+        ("tasks", "started_at TEXT"),
+        ("tasks", "finished_at TEXT"),
+        ("runs", "worker TEXT"),
+        ("progress", "worker TEXT"),
+        ("progress", "finished JSON"),
+        ("lease", "machine TEXT"),
+        ("lease", "dashboard TEXT"),
+    ):
+        connection.execute(sa.text(f"ALTER TABLE {table} ADD COLUMN {column}"))
+    connection.execute(sa.text("DROP INDEX IF EXISTS tasks_by_state"))
+    for table, name in ((tasks, "tasks_in_order"), (exposures, "exposures_settled")):
+        next(index for index in table.indexes if index.name == name).create(connection)
+
+
+MIGRATIONS: dict[int, Callable[[sa.Connection], None]] = {1: _to_version_2}
 """From version n to n + 1, by n; each runs in the transaction that also raises the version."""
 
 _COLUMN_TYPES = {"float": "FLOAT", "int": "BIGINT", "bool": "BOOLEAN", "datetime": "TEXT", "str": "TEXT"}

@@ -19,15 +19,16 @@ from focusnb.parameters import Spec
 from focusnb.project import facts as fact_rules
 from focusnb.project import records, schema
 from focusnb.project.fingerprints import Exposure
+from focusnb.project.lease import check_lease
 from focusnb.project.library import Library, Transaction, now, who
-from focusnb.project.tasks import check_lease, finish_task
+from focusnb.project.tasks import MANY, finish_task, refresh, remove_run
 from focusnb.quantities import Acquisition
 from focusnb.steps.task import Outcome, StepOutcome, run_folder_name
 
 if TYPE_CHECKING:
     from focusnb.project.project import Project
 
-_PLANNING = ("id", "exposure", "folder", "group", "content", "facts", "current")
+_PLANNING = ("id", "exposure", "folder", "group", "content", "facts", "current", "revision")
 
 
 def planning_rows(library: Library, ids: Iterable[int] | None) -> Iterator[Exposure]:
@@ -36,17 +37,20 @@ def planning_rows(library: Library, ids: Iterable[int] | None) -> Iterator[Expos
     query = sa.select(*(e[name] for name in _PLANNING)).order_by(e.id)
     o = schema.overrides.c
     in_force = sa.select(o.exposure_id, o.name, o.value).where(o.cleared_at.is_(None)).order_by(o.id)
-    wanted = None if ids is None else {int(identity) for identity in ids}
-    if wanted is not None and len(wanted) <= 500:
-        query, in_force = query.where(e.id.in_(wanted)), in_force.where(o.exposure_id.in_(wanted))
+    by_hand: dict[int, dict[str, Any]] = {}
+    rows: list[Any] = []
     with library.read() as connection:
-        by_hand: dict[int, dict[str, Any]] = {}
-        for row in connection.execute(in_force):
-            by_hand.setdefault(row.exposure_id, {})[row.name] = row.value
-        rows = connection.execute(query).all()
+        if ids is None:
+            overridden, rows = connection.execute(in_force).all(), list(connection.execute(query))
+        else:
+            wanted, overridden = sorted({int(identity) for identity in ids}), []
+            for start in range(0, len(wanted), MANY):
+                part = wanted[start : start + MANY]
+                overridden += connection.execute(in_force.where(o.exposure_id.in_(part))).all()
+                rows += connection.execute(query.where(e.id.in_(part)))
+    for row in overridden:
+        by_hand.setdefault(row.exposure_id, {})[row.name] = row.value
     for row in rows:
-        if wanted is not None and row.id not in wanted:
-            continue
         facts = {name: value for name, (value, _) in fact_rules.resolve(row.facts or {}).items()}
         yield Exposure(
             id=row.id,
@@ -58,6 +62,7 @@ def planning_rows(library: Library, ids: Iterable[int] | None) -> Iterator[Expos
             facts={**_fact_defaults(), **facts},
             current=row.current or {},
             overrides=by_hand.get(row.id, {}),
+            revision=row.revision,
         )
 
 
@@ -97,23 +102,29 @@ def store(project: Project, outcome: Outcome) -> bool:
             return False
         for step in outcome.steps:
             _store_run(transaction, outcome, step, known=step.run in states)
-        if outcome.trial is None:
-            _adopt(project, outcome, run_folder)
-            gone = _store_values(project, transaction, outcome)
-            finish_task(transaction, outcome.task, _task_state(outcome))
-            write_record(project, transaction, outcome.exposure)
-        else:
+        over, subject = ("exposure", outcome.exposure) if outcome.set is None else ("set", outcome.set)
+        finish_task(transaction, outcome.task, *_task_state(outcome))
+        if outcome.trial is not None:
             _keep_trial(project, outcome, run_folder)
-            finish_task(transaction, outcome.task, _task_state(outcome))
-            refresh_status(transaction, outcome.exposure)
-    shutil.rmtree(run_folder, ignore_errors=True)
+            refresh(transaction, over, [subject])
+        else:
+            _adopt(project, outcome, run_folder)
+            if outcome.set is None:
+                gone = _store_values(project, transaction, outcome)
+            else:
+                gone = _store_set_values(project, transaction, outcome)
+            refresh(transaction, over, [subject])
+            if outcome.set is None:
+                write_record(project, transaction, outcome.exposure)
+    remove_run(run_folder)
     for name in gone:
         (project.folder / outcome.folder / name).unlink(missing_ok=True)
     return True
 
 
-def _task_state(outcome: Outcome) -> str:
-    return "done" if all(step.status == "done" for step in outcome.steps) else "failed"
+def _task_state(outcome: Outcome) -> tuple[str, str | None]:
+    wrong = next((step for step in outcome.steps if step.status != "done"), None)
+    return ("done", None) if wrong is None else ("failed", wrong.reason or None)
 
 
 def _time(seconds: float) -> str | None:
@@ -125,7 +136,8 @@ def _time(seconds: float) -> str | None:
 def _store_run(transaction: Transaction, outcome: Outcome, step: StepOutcome, *, known: bool) -> None:
     values = {
         "task_id": outcome.task,
-        "exposure_id": outcome.exposure,
+        "exposure_id": outcome.exposure if outcome.set is None else None,
+        "set_id": outcome.set,
         "step": step.step,
         "version": step.version,
         "attempt": step.attempt,
@@ -144,6 +156,7 @@ def _store_run(transaction: Transaction, outcome: Outcome, step: StepOutcome, *,
         "cpu_seconds": step.cpu_seconds,
         "host": outcome.host,
         "process": outcome.process,
+        "worker": outcome.worker or f"{outcome.host}:{outcome.process}",
         "log": step.log,
         "traceback": step.traceback or None,
         "revision": transaction.revision,
@@ -187,10 +200,10 @@ def _made_by(project: Project, transaction: Transaction, step: str) -> list[Spec
         return [Spec.from_dict(row) for row in rows]
 
 
-def _store_values(project: Project, transaction: Transaction, outcome: Outcome) -> list[str]:
-    """Write what an outcome found into its row; returns the names of files that hold no result any more."""
-    row = records.row_of(transaction.connection, outcome.exposure)
-    current = dict(row["current"])
+def _merge(
+    project: Project, transaction: Transaction, outcome: Outcome, current: dict[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """Enter the steps of an outcome into ``current``; returns the values found, and files that hold no result."""
     values: dict[str, Any] = {}
     file_names: dict[str, str] = {}
     # the disk was full or the memory short: what was found before is as good as it was
@@ -220,34 +233,42 @@ def _store_values(project: Project, transaction: Transaction, outcome: Outcome) 
                 "started_at": _time(step.started),
                 "finished_at": _time(step.started + step.seconds),
             }
-    status, reason = records.overall(current)
-    transaction.update_exposure(
-        outcome.exposure,
-        {**values, "current": current, "status": status, "reason": reason, "processed_at": _time(outcome.finished)},
-    )
-    return [file for name, file in file_names.items() if name in values and values[name] is None]
+    return values, [file for name, file in file_names.items() if name in values and values[name] is None]
+
+
+def _store_values(project: Project, transaction: Transaction, outcome: Outcome) -> list[str]:
+    """Write what an outcome found into its row; returns the names of files that hold no result any more."""
+    current = dict(records.row_of(transaction.connection, outcome.exposure)["current"])
+    values, gone = _merge(project, transaction, outcome, current)
+    processed = {"current": current, "processed_at": _time(outcome.finished)}
+    transaction.update_exposure(outcome.exposure, {**values, **processed})
+    return gone
+
+
+def _store_set_values(project: Project, transaction: Transaction, outcome: Outcome) -> list[str]:
+    s = schema.sets
+    row = transaction.execute(sa.select(s.c["values"], s.c.current).where(s.c.id == outcome.set)).one()
+    current, known = dict(row.current or {}), dict(row[0] or {})
+    values, gone = _merge(project, transaction, outcome, current)
+    found = {name: value for name, value in {**known, **_plain(values)}.items() if value is not None}
+    changed = {"values": found, "current": current, "revision": transaction.revision}
+    transaction.execute(s.update().where(s.c.id == outcome.set).values(changed))
+    return gone
 
 
 def leave_workflow(project: Project, names: set[str]) -> None:
     """Let steps that were taken out of the workflow not count any more for the status of exposures."""
     e = schema.exposures.c
     with project.library.write() as transaction:
-        rows = transaction.execute(sa.select(e.id, e.status, e.current)).all()
-        for row in rows:
+        concerned = []
+        for row in transaction.execute(sa.select(e.id, e.current)).all():
             current = row.current or {}
             if not names & set(current):
                 continue
             current |= {name: {**current[name], "beside": True} for name in names & set(current)}
-            status, reason = records.overall(current)
-            if row.status in ("queued", "running"):
-                status = row.status
-            transaction.update_exposure(row.id, {"current": current, "status": status, "reason": reason})
-
-
-def refresh_status(transaction: Transaction, exposure: int) -> None:
-    """Set status and reason of an exposure from its adopted results."""
-    status, reason = records.overall(records.row_of(transaction.connection, exposure)["current"])
-    transaction.update_exposure(exposure, {"status": status, "reason": reason})
+            transaction.update_exposure(row.id, {"current": current})
+            concerned.append(row.id)
+        refresh(transaction, "exposure", concerned)
 
 
 def write_record(project: Project, transaction: Transaction, exposure: int) -> None:

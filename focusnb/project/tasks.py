@@ -1,9 +1,14 @@
-"""Batches, tasks and attempts in the library, and the lease that lets one process at a time work on them."""
+"""Batches and tasks in the library: how they are queued, taken by the process that works, and how they end.
+
+A task is queued, held (kept back by somebody), running, cancelling (running, and asked to stop), done, failed or
+cancelled. What people do to the queue is in :mod:`focusnb.project.queue`.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import socket
 import time
@@ -13,137 +18,50 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import sqlalchemy as sa
 
-from focusnb.errors import ParameterError, ProjectError
+from focusnb.errors import ParameterError
 from focusnb.io import files
 from focusnb.project import schema
+from focusnb.project.lease import check_lease
 from focusnb.project.library import Library, Transaction, now, who
 from focusnb.project.records import overall
-from focusnb.steps.task import run_folder_name
+from focusnb.steps.task import Progress, run_folder_name
 
 if TYPE_CHECKING:
     from focusnb.project.project import Project
 
-HEARTBEAT = 5.0
-"""Seconds between two signs of life of the process that works on a project."""
-
-SILENCE = 30.0
-"""Seconds of silence after which a process on another host counts as dead."""
-
 MOST_ATTEMPTS = 3
 """How often a task is started before its exposure fails because its worker keeps dying."""
 
+WAITING = ("queued", "held")
+UNDER_WAY = ("running", "cancelling")
+ACTIVE = WAITING + UNDER_WAY
 
-_working: set[tuple[str, int]] = set()
-"""Libraries this process works on, with the epoch."""
+ORDERS = ("first-come", "newest-first")
 
-
-class LeaseLost(ProjectError):
-    """Another process has taken this project over; this one may not write any more."""
+MANY = 500
+"""Rows named in one statement: SQLite bounds its variables."""
 
 
 @dataclass(frozen=True)
 class QueuedTask:
-    """A task as it waits."""
+    """A task as it waits; one over a set has no exposure."""
 
     id: str
     batch: int
-    exposure: int
+    exposure: int | None
+    set: int | None
     steps: tuple[str, ...]
     params: Mapping[str, Mapping[str, Any]]
     trial: str | None
     attempts: int
     everything: bool
     retry: bool
+    timeout: float | None
 
 
-# The lease
-
-
-def take_lease(library: Library) -> int:
-    """Become the one process that works on a project; returns the epoch its writes carry.
-
-    A holder that is dead on this host, or silent on another, is succeeded at once; otherwise ProjectError names it.
-    """
-    table = schema.lease
-    with library.write() as transaction:
-        held = transaction.execute(sa.select(table)).mappings().first()
-        if held is not None and held["process"] is not None and is_alive(held, library.location):
-            raise ProjectError(f"{library.location}: {describe_holder(held)}; stop it first")
-        epoch = (held["epoch"] if held is not None else 0) + 1
-        transaction.execute(table.delete())
-        transaction.execute(
-            table.insert().values(
-                id=1,
-                epoch=epoch,
-                host=socket.gethostname(),
-                process=os.getpid(),
-                process_started=psutil.Process().create_time(),
-                since=time.time(),
-                heartbeat=time.time(),
-            )
-        )
-    _working.add((str(library.location), int(epoch)))
-    return int(epoch)
-
-
-def is_alive(held: Mapping[str, Any], location: str | Path) -> bool:
-    """Whether the process that holds a lease still works on the library at this place."""
-    if held["host"] != socket.gethostname():
-        return bool(time.time() - held["heartbeat"] < SILENCE)
-    if held["process"] == os.getpid():
-        # a kernel whose last attempt ended without being able to write is free to try again
-        return (str(location), held["epoch"]) in _working
-    try:
-        process = psutil.Process(held["process"])
-        # a number may have been given to another process since
-        return bool(
-            abs(process.create_time() - held["process_started"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
-        )
-    except psutil.NoSuchProcess:
-        return False
-
-
-def describe_holder(held: Mapping[str, Any]) -> str:
-    """Say who works on a project, and since when."""
-    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(held["since"]))
-    return f"process {held['process']} on {held['host']} works on this project since {since}"
-
-
-def beat(library: Library, epoch: int) -> None:
-    """Give a sign of life; LeaseLost if somebody else has taken over."""
-    with library.write() as transaction:
-        check_lease(transaction, epoch)
-        transaction.execute(schema.lease.update().values(heartbeat=time.time()))
-
-
-def release_lease(library: Library, epoch: int) -> None:
-    """Stop being the one that works on the project."""
-    forget_lease(library, epoch)
-    table = schema.lease
-    with library.write() as transaction:
-        transaction.execute(table.update().where(table.c.epoch == epoch).values(process=None))
-
-
-def forget_lease(library: Library, epoch: int) -> None:
-    """Note that this process does not work on a project any more, where the library cannot be told."""
-    _working.discard((str(library.location), epoch))
-
-
-def check_lease(transaction: Transaction, epoch: int) -> None:
-    """LeaseLost unless this epoch is the present one; 0 is for callers outside a processor."""
-    if not epoch:
-        return
-    present = transaction.execute(sa.select(schema.lease.c.epoch)).scalar()
-    if present != epoch:
-        raise LeaseLost(
-            f"this process was succeeded by another one (epoch {epoch}, now {present}); it writes nothing more"
-        )
-
-
-# Batches and tasks
+# Queueing
 
 
 def submit(
@@ -155,84 +73,167 @@ def submit(
     params: Mapping[str, Mapping[str, Any]] | None = None,
     everything: bool = False,
     retry: bool = False,
+    timeout: float | None = None,
+    over: str = "exposure",
 ) -> int:
-    """Queue the named steps for exposures, at the end or at the front; returns the batch's id.
+    """Queue the named steps for exposures (or sets), at the end or on top; returns the batch's id.
 
-    Exposures that wait already for the same steps with the same options are not queued twice.
+    Exposures that wait already for the same steps with the same options are not queued twice, but are put on top where
+    that is asked for.
     """
     t, b = schema.tasks, schema.batches
     if trial is not None and not re.fullmatch(r"[\w\-+][\w.\-+ ]*", trial):
         raise ParameterError(f"{trial!r} is no name of a trial: use letters, digits and . _ - +")
+    options: dict[str, Any] = {
+        "params": {k: dict(v) for k, v in (params or {}).items()},
+        "everything": everything,
+        "retry": retry,
+    }
+    if timeout is not None:
+        options["timeout"] = timeout
+    subject = t.c.exposure_id if over == "exposure" else t.c.set_id
     with library.write() as transaction:
         names = sorted({name for chain in steps.values() for name in chain})
-        options = {"params": {k: dict(v) for k, v in (params or {}).items()}, "everything": everything, "retry": retry}
         batch = transaction.execute(
             b.insert().values(
                 created_at=now(), who=who(), steps=names, params=options, trial=trial, revision=transaction.revision
             )
         ).inserted_primary_key[0]
         alike = (t.c.batch_id == b.c.id) & b.c.trial.is_(None) & t.c.state.in_(("queued", "running"))
-        active = (
-            transaction.execute(sa.select(t.c.exposure_id, t.c.steps, b.c.params).where(alike)) if not trial else ()
-        )
-        waiting = {(row.exposure_id, tuple(row.steps)) for row in active if row.params == options}
-        bound = transaction.execute(
-            sa.select(sa.func.min(t.c.position) if first else sa.func.max(t.c.position))
-        ).scalar()
+        query = sa.select(subject.label("subject"), t.c.steps, b.c.params, t.c.id, t.c.state).where(alike)
+        active = transaction.execute(query) if trial is None else ()
+        known = {(row.subject, tuple(row.steps)): row for row in active if row.params == options}
+        top, bound = 0, transaction.execute(sa.select(sa.func.max(t.c.position))).scalar() or 0.0
+        if first:
+            top = top_priority(transaction) + 1
         rows = [
             {
                 "id": uuid.uuid4().hex,
                 "batch_id": batch,
-                "exposure_id": exposure,
+                "exposure_id": identity if over == "exposure" else None,
+                "set_id": identity if over == "set" else None,
                 "steps": list(chain),
                 "state": "queued",
-                "position": 0.0,
+                "priority": top,
+                "position": bound + 1 + place,
                 "attempts": 0,
                 "revision": transaction.revision,
             }
-            for exposure, chain in steps.items()
-            if (exposure, tuple(chain)) not in waiting
+            for place, (identity, chain) in enumerate(steps.items())
+            if (identity, tuple(chain)) not in known
         ]
-        start = (bound or 0.0) - len(rows) if first else (bound or 0.0) + 1
-        for offset, row in enumerate(rows):
-            row["position"] = start + offset
         if rows:
             transaction.execute(t.insert(), rows)
+        if first:
+            again = [(identity, tuple(chain)) for identity, chain in steps.items()]
+            for row in (known[key] for key in again if key in known and known[key].state == "queued"):
+                transaction.execute(
+                    t.update().where(t.c.id == row.id).values(priority=top, revision=transaction.revision)
+                )
         if trial is None:
-            _set_status(transaction, [row["exposure_id"] for row in rows], "queued")  # type: ignore[misc]
+            refresh(transaction, over, [row[f"{over}_id"] for row in rows])  # type: ignore[misc]
     return int(batch)
 
 
-def _set_status(transaction: Transaction, exposures: Sequence[int], status: str) -> None:
-    e = schema.exposures
-    for start in range(0, len(exposures), 500):
-        part = e.c.id.in_(exposures[start : start + 500])
-        transaction.execute(e.update().where(part).values(status=status, revision=transaction.revision))
+def top_priority(transaction: Transaction) -> int:
+    """The highest priority among what waits."""
+    t = schema.tasks.c
+    highest = transaction.execute(sa.select(sa.func.max(t.priority)).where(t.state.in_(WAITING))).scalar()
+    return int(highest or 0)
+
+
+# Status of exposures and sets
+
+
+def refresh(transaction: Transaction, over: str, ids: Iterable[int]) -> None:
+    """Set status and reason of exposures (or sets) from what is under way for them and from their adopted results."""
+    table = schema.exposures if over == "exposure" else schema.sets
+    t, b = schema.tasks.c, schema.batches.c
+    subject = t.exposure_id if over == "exposure" else t.set_id
+    wanted = sorted(set(ids))
+    changed = []
+    for start in range(0, len(wanted), MANY):
+        part = wanted[start : start + MANY]
+        under_way: dict[int, set[str]] = {}
+        active = (
+            sa.select(subject, t.state)
+            .join(schema.batches, b.id == t.batch_id)
+            .where(subject.in_(part) & t.state.in_(ACTIVE) & b.trial.is_(None))
+        )
+        for identity, state in transaction.execute(active):
+            under_way.setdefault(identity, set()).add(state)
+        rows = sa.select(table.c.id, table.c.status, table.c.reason, table.c.current).where(table.c.id.in_(part))
+        for row in transaction.execute(rows):
+            status, reason = status_of(under_way.get(row.id, set()), row.current or {})
+            if (status, reason) != (row.status, row.reason):
+                changed.append({"i": row.id, "s": status, "r": reason, "v": transaction.revision})
+    if changed:
+        transaction.execute(
+            table.update()
+            .where(table.c.id == sa.bindparam("i"))
+            .values(status=sa.bindparam("s"), reason=sa.bindparam("r"), revision=sa.bindparam("v")),
+            changed,
+        )
+
+
+def status_of(states: set[str], current: Mapping[str, Mapping[str, Any]]) -> tuple[str, str | None]:
+    """Status and reason by the states of the tasks under way and the results there are."""
+    status, reason = overall(current)
+    if states & set(UNDER_WAY):
+        status = "running"
+    elif states & set(WAITING):
+        status = "queued"
+    return status, reason
+
+
+# Taking and ending
+
+
+def setting(connection: sa.Connection, key: str, default: str) -> str:
+    """A setting of the queue: ``queue_order`` or ``queue_paused``."""
+    m = schema.meta.c
+    value = connection.execute(sa.select(m.value).where(m.key == key)).scalar()
+    return default if value is None else str(value)
+
+
+def in_order(connection: sa.Connection) -> tuple[Any, ...]:
+    """How the queue is ordered, as terms for ORDER BY: what was put on top, then by place."""
+    t = schema.tasks.c
+    newest = setting(connection, "queue_order", ORDERS[0]) == "newest-first"
+    return t.priority.desc(), sa.case((t.priority > 0, t.position), else_=-t.position if newest else t.position)
 
 
 def waiting(library: Library, limit: int) -> list[QueuedTask]:
-    """The tasks at the head of the queue."""
+    """The tasks at the head of the queue; none while it is paused."""
     t, b = schema.tasks.c, schema.batches.c
-    query = (
-        sa.select(t.id, t.batch_id, t.exposure_id, t.steps, t.attempts, b.params, b.trial)
-        .join(schema.batches, b.id == t.batch_id)
-        .where(t.state == "queued")
-        .order_by(t.position)
-        .limit(limit)
-    )
     with library.read() as connection:
-        rows = connection.execute(query).all()
+        if setting(connection, "queue_paused", "") == "yes":
+            return []
+        newest = setting(connection, "queue_order", ORDERS[0]) == "newest-first"
+        query = (
+            sa.select(t.id, t.batch_id, t.exposure_id, t.set_id, t.steps, t.attempts, b.params, b.trial)
+            .join(schema.batches, b.id == t.batch_id)
+            .where(t.state == "queued")
+            .limit(limit)
+        )
+        # two looks along the index instead of one that sorts all that waits
+        rows = connection.execute(query.where(t.priority > 0).order_by(t.priority.desc(), t.position)).all()
+        if len(rows) < limit:
+            place = t.position.desc() if newest else t.position
+            rows = [*rows, *connection.execute(query.where(t.priority == 0).order_by(place)).all()][:limit]
     return [
         QueuedTask(
             id=row.id,
             batch=row.batch_id,
             exposure=row.exposure_id,
+            set=row.set_id,
             steps=tuple(row.steps),
             params=(row.params or {}).get("params", {}),
             trial=row.trial,
             attempts=row.attempts,
             everything=bool((row.params or {}).get("everything")),
             retry=bool((row.params or {}).get("retry")),
+            timeout=(row.params or {}).get("timeout"),
         )
         for row in rows
     ]
@@ -245,19 +246,33 @@ def counts(library: Library) -> dict[str, int]:
         return dict(connection.execute(sa.select(t.state, sa.func.count()).group_by(t.state)).all())  # type: ignore[arg-type]
 
 
-def start(library: Library, epoch: int, task: QueuedTask, runs: Iterable[Mapping[str, Any]]) -> None:
-    """Record that a task goes to a worker: its attempts exist from now on, whatever happens to it."""
+def start(library: Library, epoch: int, task: QueuedTask, runs: Iterable[Mapping[str, Any]]) -> bool:
+    """Record that a task goes to a worker: its attempts exist from now on, whatever happens to it.
+
+    False if somebody cancelled it or kept it back at the last moment.
+    """
     t = schema.tasks
     with library.write() as transaction:
         check_lease(transaction, epoch)
-        transaction.execute(
+        taken = transaction.execute(
             t.update()
-            .where(t.c.id == task.id)
-            .values(state="running", attempts=task.attempts + 1, epoch=epoch, revision=transaction.revision)
-        )
+            .where((t.c.id == task.id) & (t.c.state == "queued"))
+            .values(
+                state="running",
+                attempts=task.attempts + 1,
+                epoch=epoch,
+                started_at=now(),
+                finished_at=None,
+                reason=None,
+                revision=transaction.revision,
+            )
+        ).rowcount
+        if not taken:
+            return False
         common = {
             "task_id": task.id,
             "exposure_id": task.exposure,
+            "set_id": task.set,
             "attempt": task.attempts + 1,
             "status": "running",
             "trial": task.trial,
@@ -267,85 +282,153 @@ def start(library: Library, epoch: int, task: QueuedTask, runs: Iterable[Mapping
         }
         transaction.execute(schema.runs.insert(), [{**common, **run} for run in runs])
         if task.trial is None:
-            _set_status(transaction, [task.exposure], "running")
+            _refresh_of(transaction, task.exposure, task.set)
+    return True
+
+
+def _refresh_of(transaction: Transaction, exposure: int | None, set_id: int | None) -> None:
+    if exposure is not None:
+        refresh(transaction, "exposure", [exposure])
+    elif set_id is not None:
+        refresh(transaction, "set", [set_id])
 
 
 def finish_task(transaction: Transaction, task: str, state: str, reason: str | None = None) -> None:
     """Note how a task ended."""
     t = schema.tasks
+    ended = None if state in ACTIVE else now()
     transaction.execute(
-        t.update().where(t.c.id == task).values(state=state, reason=reason, revision=transaction.revision)
+        t.update()
+        .where(t.c.id == task)
+        .values(state=state, reason=reason, finished_at=ended, revision=transaction.revision)
     )
     transaction.execute(schema.progress.delete().where(schema.progress.c.task_id == task))
 
 
-def lose(project: Project, epoch: int, task: str, reason: str, *, count: bool = True) -> bool:
-    """A worker died with a task: its attempt is lost; True if the task waits again, False if it does not.
+def drop(library: Library, epoch: int, task: QueuedTask, state: str, reason: str) -> None:
+    """End a task that was not begun."""
+    t = schema.tasks
+    with library.write() as transaction:
+        check_lease(transaction, epoch)
+        present = transaction.execute(sa.select(t.c.state).where(t.c.id == task.id)).scalar()
+        if present == "queued":
+            finish_task(transaction, task.id, state, reason)
+            if task.trial is None:
+                _refresh_of(transaction, task.exposure, task.set)
+
+
+def lose(project: Project, epoch: int, task: str, reason: str, *, count: bool = True, final: bool = False) -> bool:
+    """A task came back without results: it waits again, or was cancelled meanwhile.
 
     count : whether this attempt speaks against the exposure; not where a person stopped the work
-    """
-    from focusnb.project.storing import refresh_status, write_record
+    final : the attempt that was the last one
 
+    Returns False, and changes nothing, where it was tried often enough: its end has to be stored as an outcome.
+    """
     t, r, b = schema.tasks, schema.runs, schema.batches
     with project.library.write() as transaction:
         check_lease(transaction, epoch)
         row = transaction.execute(sa.select(t).where(t.c.id == task)).mappings().one()
-        if row["state"] != "running":
-            return bool(row["state"] == "queued")  # stored, or given back, at the last moment
+        if row["state"] not in UNDER_WAY:
+            return True  # stored, or given back, at the last moment
+        cancelled = row["state"] == "cancelling"
+        if not cancelled and count and (final or row["attempts"] >= MOST_ATTEMPTS):
+            return False
         trial = transaction.execute(sa.select(b.c.trial).where(b.c.id == row["batch_id"])).scalar()
+        told = "it was cancelled" if cancelled else reason
         open_runs = (r.c.task_id == task) & (r.c.status == "running")
-        begun = {
-            run.step: run for run in transaction.execute(sa.select(r.c.step, r.c.fingerprint, r.c.id).where(open_runs))
-        }
-        first = next((begun[step] for step in row["steps"] if step in begun), None)
         transaction.execute(
             r.update()
             .where(open_runs)
-            .values(status="lost", reason=reason, finished_at=now(), revision=transaction.revision)
+            .values(status="lost", reason=told, finished_at=now(), revision=transaction.revision)
         )
-        again = row["attempts"] < MOST_ATTEMPTS or not count
-        told = reason if again else f"{reason} (the worker died {row['attempts']} times with this exposure)"
-        finish_task(transaction, task, "queued" if again else "failed", told)
-        if not count:
+        finish_task(transaction, task, "cancelled" if cancelled else "queued", told)
+        if not count or cancelled:
             transaction.execute(t.update().where(t.c.id == task).values(attempts=max(0, row["attempts"] - 1)))
-        exposure = (
-            transaction.execute(sa.select(schema.exposures).where(schema.exposures.c.id == row["exposure_id"]))
-            .mappings()
-            .one()
-        )
-        if trial is not None:
-            refresh_status(transaction, row["exposure_id"])
-        elif again or first is None:
-            _set_status(transaction, [row["exposure_id"]], "queued")
-        else:
-            current = {**(exposure["current"] or {})}
-            current[first.step] = {
-                "run": first.id,
-                "status": "failed",
-                "fingerprint": first.fingerprint,
-                "reason": told,
-                "error": "Lost",
-                "beside": not project.is_usual(first.step),
-            }
-            status, why = overall(current)
-            transaction.update_exposure(row["exposure_id"], {"current": current, "status": status, "reason": why})
-            write_record(project, transaction, row["exposure_id"])
-        folder = project.folder / exposure["folder"] / run_folder_name(task, row["epoch"] or 0)
-    shutil.rmtree(folder, ignore_errors=True)
-    return again
+        if trial is None:
+            _refresh_of(transaction, row["exposure_id"], row["set_id"])
+        folder = _folder_of(transaction, row["exposure_id"], row["set_id"])
+    if folder is not None:
+        remove_run(project.folder / folder / run_folder_name(task, row["epoch"] or 0))
+    return True
+
+
+def _folder_of(transaction: Transaction, exposure: int | None, set_id: int | None) -> str | None:
+    table, identity = (schema.exposures, exposure) if exposure is not None else (schema.sets, set_id)
+    folder = transaction.execute(sa.select(table.c.folder).where(table.c.id == identity)).scalar()
+    return None if folder is None else str(folder)
+
+
+def remove_run(folder: Path) -> None:
+    """Remove a run's folder. It is renamed first: a worker that still writes there finds it gone, and ends."""
+    gone = folder.with_name(f"{folder.name}.gone-{secrets.token_hex(4)}")
+    try:
+        os.rename(folder, gone)
+    except FileNotFoundError:
+        return
+    except OSError:
+        gone = folder
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def cancelling(library: Library) -> list[str]:
+    """Running tasks that somebody asked to stop."""
+    t = schema.tasks.c
+    with library.read() as connection:
+        return [str(task) for task in connection.execute(sa.select(t.id).where(t.state == "cancelling")).scalars()]
 
 
 def recover(project: Project, epoch: int) -> int:
     """Take over what an interrupted process left: its tasks wait again, its files are removed. Returns how many."""
     t = schema.tasks.c
     with project.library.read() as connection:
-        left = list(connection.execute(sa.select(t.id).where(t.state == "running")).scalars())
+        left = list(connection.execute(sa.select(t.id).where(t.state.in_(UNDER_WAY))).scalars())
     for task in left:
         # the end of the process says nothing about the exposures it had in hand
         lose(project, epoch, task, "processing was interrupted", count=False)
-    for left_over in (project.folder / "exposures").glob("*/*/.*"):
-        if left_over.name.startswith(".run-"):
-            shutil.rmtree(left_over, ignore_errors=True)
-        elif files.is_left_over(left_over):
-            left_over.unlink(missing_ok=True)
+    for pattern in ("exposures/*/*/.*", "sets/*/.*"):
+        for left_over in project.folder.glob(pattern):
+            if left_over.name.startswith(".run-"):
+                remove_run(left_over)
+            elif files.is_left_over(left_over):
+                left_over.unlink(missing_ok=True)
     return len(left)
+
+
+# Progress
+
+
+def note_progress(library: Library, epoch: int, words: Iterable[Progress]) -> None:
+    """Keep the last word of each task under way, and what its steps have found so far; raises no revision."""
+    p = schema.progress
+    with library.write() as transaction:
+        check_lease(transaction, epoch)
+        ids = [word.task for word in words]
+        known: dict[str, list[Any]] = {}
+        for row in transaction.execute(sa.select(p.c.task_id, p.c.finished).where(p.c.task_id.in_(ids))):
+            known[row.task_id] = row.finished or []
+        running = set(
+            transaction.execute(
+                sa.select(schema.tasks.c.id).where(schema.tasks.c.id.in_(ids) & schema.tasks.c.state.in_(UNDER_WAY))
+            ).scalars()
+        )
+        for word in words:
+            if word.task not in running:
+                continue
+            ended = [
+                {"step": s.step, "status": s.status, "seconds": s.seconds, "reason": s.reason, "values": dict(s.values)}
+                for s in word.finished
+            ]
+            transaction.execute(p.delete().where(p.c.task_id == word.task))
+            transaction.execute(
+                p.insert().values(
+                    task_id=word.task,
+                    exposure_id=word.exposure or None,
+                    step=word.step,
+                    message=word.message,
+                    fraction=word.fraction,
+                    worker=word.worker or None,
+                    finished=[*known.get(word.task, []), *ended],
+                    at=time.time(),
+                )
+            )

@@ -106,6 +106,8 @@ class Step(ABC):
     category: ClassVar[str] = ""
     gpu: ClassVar[Literal["no", "uses", "needs"]] = "no"
     over: ClassVar[Literal["exposure", "set"]] = "exposure"
+    member_step: ClassVar[str] = ""
+    """For a step over a set: the step that must be done on a member for it to count, and whose run is its key."""
     timeout: ClassVar[float] = 1800.0
     """Seconds after which it counts as hanging and its worker is ended."""
     grace: ClassVar[float] = 0.0

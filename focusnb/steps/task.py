@@ -172,7 +172,7 @@ def run_task(task: Task, emit: Emit | None = None, watch: Watch | None = None) -
 def _finished(task: Task, step: StepOutcome) -> Progress:
     # logs stay with the outcome: words on the way are small
     slim = replace(step, log="", traceback="", params={}, versions={})
-    return Progress(task.id, task.exposure, step.step, step.reason or step.status, 1.0, finished=(slim,))
+    return Progress(task.id, task.exposure, step.step, "", 1.0, finished=(slim,))
 
 
 def not_begun(task: Task, exception: Exception) -> Outcome:
@@ -263,6 +263,7 @@ class _Chain:
             exposure_folder=Path(task.project) / task.folder,
             specs=specs,
             exposure=task.name,
+            identity=task.exposure,
             seed=zlib.crc32(f"{task.exposure}".encode()),
             xp=_gpu() if task.use_gpu else None,
             session=None if task.trial is not None else Path(task.project) / "sets" / SESSION,

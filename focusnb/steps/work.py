@@ -17,7 +17,6 @@ import numpy as np
 from focusnb.errors import StepError
 from focusnb.parameters import Spec
 
-
 SESSION = "session"
 """Name of the set of all exposures."""
 
@@ -46,8 +45,9 @@ class Work:
     ``work[name]`` gives what was made under that name: the object made in this task, else what its file holds (an
     image as a (y, x) float32 array, a curve as a dict, a table as a dict of blocks); arrays are shared with the other
     steps and read-only. ``work.save(name, value)`` keeps a result: in memory for the steps after this one, and as the
-    declared file. ``work.session`` is the folder of the set of all exposures, None in a trial and outside a project;
-    ``work.fingerprint`` stands for all that the results of the present step depend on.
+    declared file. ``work.exposure`` and ``work.identity`` are the name and the number of the exposure, 0 outside a
+    project and for a set. ``work.session`` is the folder of the set of all exposures, None in a trial and outside a
+    project; ``work.fingerprint`` stands for all that the results of the present step depend on.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Work:
         exposure_folder: Path,
         specs: Mapping[str, Spec],
         exposure: str = "",
+        identity: int = 0,
         seed: int = 0,
         xp: Any = None,
         emit: Callable[[str, float | None], None] | None = None,
@@ -67,6 +68,7 @@ class Work:
         self.fingerprint = ""
         self.exposure_folder = exposure_folder
         self.exposure = exposure
+        self.identity = identity
         self.seed = seed
         self.xp = np if xp is None else xp
         self.versions: dict[str, str] = {}
@@ -88,7 +90,8 @@ class Work:
         # a file, not part of the task: a session has tens of thousands of members
         listed = json.loads((self.folder / MEMBERS_FILE).read_text())
         project = Path(listed["project"])
-        return tuple(Member(m["id"], m["name"], project / m["folder"], m["key"], m["values"]) for m in listed["members"])
+        rows = listed["members"]
+        return tuple(Member(m["id"], m["name"], project / m["folder"], m["key"], m["values"]) for m in rows)
 
     def path(self, name: str) -> Path:
         """Where the result of this name is written."""

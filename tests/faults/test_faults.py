@@ -22,7 +22,7 @@ from focusnb.io.tiff import write_tiff
 from focusnb.processing.executors import InlineExecutor
 from focusnb.processing.processor import Processor
 from focusnb.processing.workflow import Workflow
-from focusnb.project import tasks
+from focusnb.project import lease, tasks
 from focusnb.project.project import Project
 from tests.projects import left_overs
 
@@ -236,12 +236,12 @@ def test_interrupted_often_no_exposure_is_blamed(tmp_path: Path) -> None:
         processor = Processor(project, InlineExecutor())
         assert processor.submit_stale() == 1
         for _ in range(5):
-            epoch = tasks.take_lease(project.library)
+            epoch = lease.take_lease(project.library)
             (waiting,) = tasks.waiting(project.library, 1)
             run = {"id": uuid.uuid4().hex, "step": "prepare_movie", "fingerprint": "", "params": {}}
             tasks.start(project.library, epoch, waiting, [run])
             assert tasks.recover(project, epoch) == 1
-            tasks.release_lease(project.library, epoch)
+            lease.release_lease(project.library, epoch)
         assert processor.run().done == 1
         assert list(project.runs().status).count("lost") == 5
 

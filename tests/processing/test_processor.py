@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from focusnb.errors import ProjectError
 from focusnb.processing.executors import InlineExecutor, LocalCluster
 from focusnb.processing.processor import Event, Processor
 from focusnb.processing.workflow import Workflow
-from focusnb.project import schema, tasks
+from focusnb.project import lease, schema
 from focusnb.project.project import Project
 from tests.projects import chain, left_overs, make_project, process, statuses, write_shots
 
@@ -63,9 +65,14 @@ def test_what_waits_already_is_not_queued_twice_but_other_choices_are(shots: Pro
 def test_events_come_in_order_and_the_summary_counts(shots: Project) -> None:
     events: list[Event] = []
     summary = process(shots, on_event=events.append)
-    kinds = [(event.kind, event.name) for event in events if event.kind != "progress"]
+    kinds = [(event.kind, event.name) for event in events if event.kind not in ("progress", "step")]
     assert kinds == [(kind, name) for name in "abcd" for kind in ("started", "stored")]
     assert [e.progress.message for e in events if e.progress and e.name == "a"] == ["loaded"]
+    assert [(e.step.step, e.step.status) for e in events if e.step and e.name == "d"] == [
+        ("load", "done"),
+        ("scale", "failed"),
+        ("judge", "skipped"),
+    ]
     assert all(event.outcome is not None for event in events if event.kind == "stored")
     assert (summary.done, summary.failed, summary.broken, summary.lost, summary.exposures) == (3, 1, 0, 0, 4)
     assert summary.reasons == {"d": "d: scale cannot"}
@@ -111,8 +118,14 @@ def test_a_worker_that_dies_is_tried_three_times_and_told(
     assert (summary.done, summary.failed, summary.lost) == (3, 1, 4)
     runs = project.runs()
     lost = runs[runs.exposure == "b"]
-    assert set(lost.status) == {"lost"}
-    assert sorted(set(lost.attempt)) == [1, 2, 3]
+    assert lost[lost.attempt < 3].status.tolist() == ["lost"] * 6
+    # what it had done before its worker died for the last time is kept
+    assert dict(zip(lost.step[lost.attempt == 3], lost.status[lost.attempt == 3], strict=True)) == {
+        "load": "done",
+        "scale": "failed",
+        "judge": "skipped",
+    }
+    assert project.table().level[2] == 5.0
     # one that waits behind another that dies is not blamed
     assert runs[(runs.exposure == "c") & (runs.status == "done")].attempt.tolist() == [2] * 3
     assert runs[(runs.exposure == "d") & (runs.status == "done")].attempt.tolist() == [1] * 3
@@ -194,9 +207,9 @@ def test_a_second_processor_is_refused_naming_the_first(shots: Project) -> None:
 HOLD = """
 import sys, time
 from focusnb import open_project
-from focusnb.project import tasks
+from focusnb.project import lease, tasks
 project = open_project(sys.argv[1])
-tasks.take_lease(project.library)
+lease.take_lease(project.library)
 print("held", flush=True)
 time.sleep(60)
 """
@@ -216,16 +229,89 @@ def test_another_process_is_respected_while_it_lives_and_succeeded_when_it_is_de
     holder.stdout.close()
 
 
-def test_a_holder_elsewhere_is_succeeded_after_it_fell_silent(shots: Project) -> None:
-    tasks.take_lease(shots.library)
-    change = {"host": "elsewhere", "heartbeat": time.time() - 5}
-    with shots.library.write() as transaction:
-        transaction.execute(schema.lease.update().values(**change))
-    with pytest.raises(ProjectError, match="on elsewhere works on this project"):
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signs of life every 0.2 s, and death after 2 s."""
+    monkeypatch.setattr(lease, "HEARTBEAT", 0.2)
+    monkeypatch.setattr(lease, "SILENCE", 2.0)
+
+
+def hold_elsewhere(project: Project, *, heartbeat: float) -> int:
+    """Let a process on another host, whose clock may be wrong, hold the lease."""
+    epoch = lease.take_lease(project.library)
+    with project.library.write() as transaction:
+        transaction.execute(schema.lease.update().values(host="elsewhere", process=1, heartbeat=heartbeat))
+    return epoch
+
+
+@pytest.mark.parametrize("ahead", [-3600.0, 0.0, 3600.0])
+def test_a_holder_elsewhere_that_gives_a_sign_of_life_is_respected(shots: Project, quick: None, ahead: float) -> None:
+    hold_elsewhere(shots, heartbeat=time.time() + ahead)
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(0.2):
+            with shots.library.write() as transaction:
+                transaction.execute(schema.lease.update().values(heartbeat=time.time() + ahead))
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        with pytest.raises(ProjectError, match="process 1 on elsewhere works on this project since"):
+            process(shots)
+    finally:
+        ended.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("ahead", [-3600.0, 0.0, 3600.0])
+def test_a_holder_elsewhere_is_succeeded_after_it_fell_silent(shots: Project, quick: None, ahead: float) -> None:
+    epoch = hold_elsewhere(shots, heartbeat=time.time() + ahead)
+    events: list[Event] = []
+    began = time.monotonic()
+    assert process(shots, on_event=events.append).exposures == 4
+    assert 1 < time.monotonic() - began < 6
+    assert "process 1 on elsewhere" in events[0].reason
+    with pytest.raises(lease.LeaseLost):
+        lease.beat(shots.library, epoch)
+
+
+def test_one_that_was_stopped_is_succeeded_and_writes_nothing_when_it_goes_on(shots: Project, quick: None) -> None:
+    command = [sys.executable, "-c", RUN, str(shots.folder)]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "started\n"
+    os.kill(first.pid, signal.SIGSTOP)
+    with pytest.raises(ProjectError, match=rf"process {first.pid} on .* works on this project"):
         process(shots)
-    with shots.library.write() as transaction:
-        transaction.execute(schema.lease.update().values(heartbeat=time.time() - 1 - tasks.SILENCE))
-    assert process(shots).exposures == 4
+    with shots.library.write() as transaction:  # an hour later
+        transaction.execute(schema.lease.update().values(heartbeat=time.time() - 3600))
+    assert Processor(shots, InlineExecutor()).run().exposures == 4
+    revision, runs = shots.revision, len(shots.runs())
+    os.kill(first.pid, signal.SIGCONT)
+    _, errors = first.communicate(timeout=60)
+    assert first.returncode == 1
+    assert "succeeded by another one" in errors
+    assert (shots.revision, len(shots.runs())) == (revision, runs)
+    assert left_overs(shots.folder) == []
+
+
+RUN = """
+import sys, time
+from focusnb import Processor, open_project
+from focusnb.processing.executors import InlineExecutor
+from tests.projects import chain
+project = open_project(sys.argv[1])
+processor = Processor(project, InlineExecutor())
+processor.submit(chain(project))
+
+def tell(event):
+    if event.kind == "started" and event.name == "a":
+        print("started", flush=True)
+        time.sleep(2)
+
+processor.run(on_event=tell)
+"""
 
 
 def test_a_step_that_was_taken_away_does_not_stop_the_queue(shots: Project) -> None:

@@ -20,7 +20,7 @@ from focusnb.project import library as module
 from focusnb.project import schema
 from focusnb.project.library import Declaration, Library
 from focusnb.project.project import Project
-from tests.projects import left_overs, make_project
+from tests.projects import left_overs, make_project, process
 from tests.unprivileged import run_as_nobody
 
 
@@ -148,6 +148,7 @@ def test_an_older_library_is_migrated_after_a_backup(project: Project, monkeypat
         connection.execute(sa.text("UPDATE exposures SET comment = 'migrated'"))
 
     monkeypatch.setitem(schema.MIGRATIONS, 0, migrate)
+    monkeypatch.setitem(schema.MIGRATIONS, 1, lambda connection: None)  # the tables are present ones
     with Project.open(project.folder) as opened:
         assert list(opened.table().comment) == ["migrated"] * 3
     with Project.open(project.folder) as again:
@@ -156,6 +157,35 @@ def test_an_older_library_is_migrated_after_a_backup(project: Project, monkeypat
     with sqlite3.connect(backup) as connection:
         assert connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone() == ("0",)
         assert connection.execute("SELECT count(*) FROM exposures WHERE comment IS NULL").fetchone() == (3,)
+
+
+def test_a_library_of_version_1_is_brought_up_to_date(project: Project) -> None:
+    path = project.folder / "library.sqlite"
+    project.close()
+    with sqlite3.connect(path) as connection:
+        for index in ("exposures_settled", "tasks_in_order"):
+            connection.execute(f"DROP INDEX {index}")
+        for table, names in {
+            "exposures": ["settled_for"],
+            "tasks": ["priority", "started_at", "finished_at"],
+            "runs": ["worker"],
+            "progress": ["worker", "finished"],
+            "lease": ["machine", "dashboard"],
+        }.items():
+            for name in names:
+                connection.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
+        connection.execute("CREATE INDEX tasks_by_state ON tasks (state, position)")
+        connection.execute("UPDATE meta SET value = '1' WHERE key = 'schema'")
+    connection.close()
+    with Project.open(project.folder) as opened:
+        assert process(opened).done == 3
+        with opened.library.read() as connection:
+            inspector = sa.inspect(connection)
+            for table in schema.metadata.sorted_tables:
+                present = {column["name"] for column in inspector.get_columns(table.name)}
+                assert {column.name for column in table.columns} <= present
+                indexes = {index["name"] for index in inspector.get_indexes(table.name)}
+                assert {index.name for index in table.indexes} == indexes - {None}
 
 
 def test_a_migration_that_fails_leaves_the_library_as_it_was(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from focusnb.errors import ProjectError
-from focusnb.project import schema, tasks
+from focusnb.project import lease, schema
 from focusnb.project.project import Project
 from focusnb.project.rebuilding import rebuild
 from tests.projects import chain, left_overs, process, write_shots
@@ -136,12 +136,12 @@ def test_a_damaged_library_is_made_again_with_what_can_be_read(done: Project) ->
 
 
 def test_a_project_at_work_is_not_rebuilt(done: Project) -> None:
-    epoch = tasks.take_lease(done.library)
+    epoch = lease.take_lease(done.library)
     try:
         with pytest.raises(ProjectError, match=rf"process {os.getpid()} on .* works on this project since .*; stop it"):
             rebuild(done.folder)
     finally:
-        tasks.release_lease(done.library, epoch)
+        lease.release_lease(done.library, epoch)
     rebuild(done.folder)[0].close()
 
 

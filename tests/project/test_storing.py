@@ -13,7 +13,7 @@ from focusnb.errors import ParameterError, ProjectError
 from focusnb.io.images import read_image
 from focusnb.processing.executors import InlineExecutor
 from focusnb.processing.processor import Processor
-from focusnb.project import records, storing, tasks
+from focusnb.project import lease, records, storing, tasks
 from focusnb.project.project import Project
 from focusnb.steps.task import Outcome, Task, run_task
 from tests.projects import chain, left_overs, process, statuses
@@ -27,14 +27,14 @@ class Keeping(InlineExecutor):
         self.tasks: list[Task] = []
         self.outcomes: list[Outcome] = []
 
-    def submit(self, task: Task, done: Any, emit: Any = None) -> None:
+    def submit(self, task: Task, done: Any, emit: Any = None, **options: Any) -> None:
         self.tasks.append(task)
 
         def keep(identity: str, result: Any) -> None:
             self.outcomes.append(result)
             done(identity, result)
 
-        super().submit(task, keep, emit)
+        super().submit(task, keep, emit, **options)
 
 
 def change_movie(project: Project, exposure: int, text: str) -> None:
@@ -85,30 +85,30 @@ def test_storing_again_changes_nothing(project: Project) -> None:
 
 
 def test_a_process_that_was_succeeded_stores_nothing(project: Project) -> None:
-    first = tasks.take_lease(project.library)
+    first = lease.take_lease(project.library)
     executor = Keeping()
     processor = Processor(project, executor)
     processor.submit(chain(project), [1])
     (queued,) = tasks.waiting(project.library, 5)
-    task = processor._prepare(first, queued, gpu=False)
+    task, _, _ = processor._prepare(first, queued, gpu=False)
     assert task is not None
     tasks.start(project.library, first, queued, [{"id": call.run, "step": call.step} for call in task.calls])
-    tasks.forget_lease(project.library, first)
-    second = tasks.take_lease(project.library)
+    lease.forget_lease(project.library, first)
+    second = lease.take_lease(project.library)
     assert second == first + 1
     outcome = run_task(task)
     before = project.revision
     for write in (
         lambda: project.store(outcome),
-        lambda: tasks.beat(project.library, first),
+        lambda: lease.beat(project.library, first),
         lambda: tasks.start(project.library, first, queued, []),
         lambda: tasks.lose(project, first, task.id, "gone"),
     ):
-        with pytest.raises(tasks.LeaseLost, match=rf"epoch {first}, now {second}"):
+        with pytest.raises(lease.LeaseLost, match=rf"epoch {first}, now {second}"):
             write()
     assert project.revision == before
     assert project.table().isna().level[1]
-    tasks.release_lease(project.library, second)
+    lease.release_lease(project.library, second)
     # who comes next finds what was left and finishes it
     assert Processor(project, InlineExecutor()).run().done == 1
     assert left_overs(project.folder) == []
@@ -261,7 +261,7 @@ def test_a_crash_between_files_and_commit_is_healed_by_the_next_run(
     monkeypatch.undo()
     assert (read_image(project.path(2) / "plane.mrc").data == 8).all()  # renamed already
     assert project.table().loc[2, "size"] == 4  # and not known yet
-    tasks._working.clear()
+    lease._working.clear()
     summary = Processor(project, InlineExecutor()).run()
     assert (summary.done, summary.lost) == (1, 1)
     assert project.table().loc[2, ["size", "status"]].tolist() == [8, "done"]
@@ -272,7 +272,7 @@ def test_a_crash_between_files_and_commit_is_healed_by_the_next_run(
 
 def test_what_a_step_made_is_known_though_it_was_taken_away_while_it_ran(project: Project) -> None:
     class Meddling(Keeping):
-        def submit(self, task: Task, done: Any, emit: Any = None) -> None:
+        def submit(self, task: Task, done: Any, emit: Any = None, **options: Any) -> None:
             outcome = run_task(task)
             os.rename(project.folder / "steps" / "chain.py", project.folder / "chain.py")
             done(task.id, outcome)

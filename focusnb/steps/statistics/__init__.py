@@ -8,8 +8,17 @@ from focusnb.quantities import (
     IcinessOuter,
     IcinessPaper,
     ImageStddevRelative,
+    InSessionSums,
     PowerSpectrum,
     PowerSpectrumPixelSize,
+    SessionCount,
+    SessionLeftOut,
+    SessionMean,
+    SessionMeanPreview,
+    SessionSpectrum,
+    SessionSpectrumPreview,
+    SessionVariance,
+    SessionVariancePreview,
     SpectrumPreview,
     StripeMeasure,
 )
@@ -33,3 +42,22 @@ class MeasuredImage(StepResults):
     ice_ring_excess: IceRingExcess | None = None
     image_stddev_relative: ImageStddevRelative | None = None
     stripe_measure: StripeMeasure | None = None
+
+
+class AddedToSession(StepResults):
+    """What a step tells that adds an exposure to the sums of its session."""
+
+    in_session_sums: InSessionSums | None = None
+
+
+class SessionSums(StepResults):
+    """What a step makes that averages a session: images (y, x) over its exposures."""
+
+    session_mean: SessionMean | None = None
+    session_mean_preview: SessionMeanPreview | None = None
+    session_variance: SessionVariance | None = None
+    session_variance_preview: SessionVariancePreview | None = None
+    session_spectrum: SessionSpectrum | None = None
+    session_spectrum_preview: SessionSpectrumPreview | None = None
+    session_count: SessionCount | None = None
+    session_left_out: SessionLeftOut | None = None

@@ -1,0 +1,86 @@
+"""Worker processes of this machine, with a scheduler of their own that is bound to localhost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import dask
+from distributed import Nanny, Scheduler, SpecCluster
+
+from focusnb.processing.licence import MEMORY_SHARE
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "FOCUSNB_THREADS")
+"""Variables that say how many threads libraries and decoders may use."""
+
+SETTINGS = {
+    # the project counts attempts itself, and keeps them
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.admin.log-format": "%(message)s",
+    "distributed.logging.distributed": "critical",
+    # what fills a worker's memory is no result that dask could spill, and a paused worker would wait for ever
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    # samples every thread a hundred times a second; a chain tells its steps' seconds itself
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.low-level-log-length": 100,
+}
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """One worker process.
+
+    memory : bytes it may take
+    threads : threads of the libraries within it; it works on one task at a time
+    environment, resources : added to its variables; declared to the scheduler
+    """
+
+    memory: int
+    threads: int = 1
+    environment: Mapping[str, str] = field(default_factory=dict)
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+
+class OwnNanny(Nanny):
+    """Sets the variables of its worker before that starts: libraries read them while they are imported."""
+
+    def __init__(self, *arguments: Any, env: Mapping[str, str], **options: Any) -> None:
+        super().__init__(*arguments, env=dict(env), **options)
+        self.pre_spawn_env.update(env)
+
+
+def start_processes(specs: Iterable[WorkerSpec], *, dashboard: bool = False) -> SpecCluster:
+    """Start a scheduler in this process, and the workers."""
+    workers = {str(number): {"cls": OwnNanny, "options": options_of(spec)} for number, spec in enumerate(specs, 1)}
+    with dask.config.set(SETTINGS):
+        return SpecCluster(
+            workers=workers,
+            scheduler={
+                "cls": Scheduler,
+                "options": {
+                    "host": "127.0.0.1",
+                    "dashboard": dashboard,
+                    # any free port: 8787 may belong to another cluster of this machine
+                    "dashboard_address": "127.0.0.1:0",
+                },
+            },
+            silence_logs=logging.CRITICAL,
+        )
+
+
+def options_of(spec: WorkerSpec) -> dict[str, Any]:
+    """What the nanny of such a worker is given."""
+    return {
+        "host": "127.0.0.1",
+        "nthreads": 1,
+        "memory_limit": spec.memory,
+        "resources": {"memory": int(MEMORY_SHARE * spec.memory), **spec.resources},
+        "env": {**dict.fromkeys(THREADS, str(spec.threads)), **spec.environment},
+        "dashboard": False,
+        "silence_logs": logging.CRITICAL,
+        "preload": ["focusnb.processing.worker"],
+    }

@@ -47,7 +47,10 @@ def text() -> str:
         needs = ", ".join(f"`{spec.name}`" for spec in step.Inputs.specs() if spec.required)
         helps = ", ".join(f"`{spec.name}`" for spec in step.Inputs.specs() if not spec.required)
         lines += ["", f"### {step.title}: `{step.name}`", "", " ".join((step.__doc__ or "").split()), ""]
-        lines += [f"Needs {needs}." + (f" Uses where known: {helps}." if helps else "")]
+        if step.over == "set":
+            lines += [f"Runs on a set of exposures: those on which `{step.member_step}` is done."]
+        else:
+            lines += [f"Needs {needs}." + (f" Uses where known: {helps}." if helps else "")]
         if step.Params.specs():
             lines += ["", "Parameters:", "", *rows(step.Params.specs(), defaults=True)]
         lines += ["", "Makes:", "", *rows(step.Results.specs(), defaults=False)]

@@ -37,10 +37,10 @@ _IMAGE = Overview(
 )
 _DRIFT = Overview("Drift", ("micrograph_preview", "spectrum_preview", "trajectory_preview", "ctf_rings_preview"))
 _STEPS = {
-    "movie": ("prepare_movie", "align_frames", "measure_spectrum", "measure_image", "fit_ctf"),
-    "image": ("prepare_image", "measure_spectrum", "measure_image", "fit_ctf"),
+    "movie": ("prepare_movie", "align_frames", "measure_spectrum", "measure_image", "add_to_session", "fit_ctf"),
+    "image": ("prepare_image", "measure_spectrum", "measure_image", "add_to_session", "fit_ctf"),
 }
-_SETS: dict[str, tuple[str, ...]] = {}
+_SETS = {"session": ("merge_session",)}
 _COLUMNS = (
     "exposure",
     "group",

@@ -336,9 +336,7 @@ SessionVariance = Annotated[
 SessionVariancePreview = Annotated[str, picture("Variance of the session", file="session_variance.png")]
 SessionSpectrum = Annotated[
     str,
-    image(
-        "Mean spectrum of the session", file="session_spectrum.mrc", help="Mean amplitudes, origin in the middle."
-    ),
+    image("Mean spectrum of the session", file="session_spectrum.mrc", help="Mean amplitudes, origin in the middle."),
 ]
 SessionSpectrumPreview = Annotated[str, picture("Mean spectrum of the session", file="session_spectrum.png")]
 SessionCount = Annotated[

@@ -155,7 +155,7 @@ class Owner:
     @classmethod
     def this(cls) -> Owner:
         """The present process."""
-        import psutil
+        import psutil  # type: ignore[import-untyped]
 
         process = os.getpid()
         return cls(_host(), process, int(psutil.Process(process).create_time()))
@@ -281,7 +281,9 @@ def _read_header(source: ByteSource) -> tuple[Header, dict[str, list[Any]], int]
             "again"
         )
     header = Header(
-        geometry=Geometry((shape[0], shape[1]), pixel_size, (spectrum_shape[0], spectrum_shape[1]), spectrum_pixel_size),
+        geometry=Geometry(
+            (shape[0], shape[1]), pixel_size, (spectrum_shape[0], spectrum_shape[1]), spectrum_pixel_size
+        ),
         count=described["count"],
         entries=tuple(
             Entry(identity, key, tuple(folders), _stamp(micrograph), _stamp(spectrum))

@@ -15,7 +15,7 @@ import numpy as np
 from focusnb.errors import ParameterError
 from focusnb.ops.backend import Array, array_namespace
 
-_CHUNK = 1 << 18  # pixels of a few arrays that stay in the cache of a core
+_CHUNK = 1 << 17  # pixels of a few arrays that stay in the cache of a core
 
 
 @dataclass(slots=True)

@@ -521,10 +521,10 @@ def _result(flight: _Flight) -> Result:
         # no file on a full disk; a network file system may show an older one
         answer = flight.future.result(timeout=10)
     except Exception as error:
-        lost = type(error).__name__ in ("KilledWorker", "TimeoutError", "CancelledError", "FutureCancelledError")
-        reason = LOST_WORKER if lost else f"{type(error).__name__}: {error}"
-        # one that waited behind another that died has no part in that
-        return result or Lost(reason, blame=not lost)
+        if type(error).__name__ in ("KilledWorker", "TimeoutError", "CancelledError", "FutureCancelledError"):
+            # one that waited behind another that died has no part in that
+            return result or Lost(LOST_WORKER, blame=False)
+        return replace(result or Lost(""), reason=f"{type(error).__name__}: {error}")
     if isinstance(answer, Outcome):
         return answer
     if isinstance(answer, str):

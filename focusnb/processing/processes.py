@@ -9,6 +9,7 @@ from typing import Any
 
 import dask
 from distributed import Nanny, Scheduler, SpecCluster
+from distributed.deploy.cluster import Cluster
 
 from focusnb.processing.licence import MEMORY_SHARE
 
@@ -27,6 +28,11 @@ SETTINGS = {
     # samples every thread a hundred times a second; a chain tells its steps' seconds itself
     "distributed.worker.profile.enabled": False,
     "distributed.admin.low-level-log-length": 100,
+    # servers look at the clock 50 times a second and at themselves twice, which is 2 % of a core for each idle one
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.tick.limit": "30s",
+    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.worker.memory.monitor-interval": "250ms",
 }
 
 
@@ -53,11 +59,19 @@ class OwnNanny(Nanny):
         self.pre_spawn_env.update(env)
 
 
-def start_processes(specs: Iterable[WorkerSpec], *, dashboard: bool = False) -> SpecCluster:
+class OwnCluster(SpecCluster):
+    """Keeps a worker whose process has ended: its nanny starts another."""
+
+    def _update_worker_status(self, op: str, msg: Any) -> None:
+        # dask's own closes the nanny 15 s later if the worker is not there at that moment: it may have died once more
+        Cluster._update_worker_status(self, op, msg)
+
+
+def start_processes(specs: Iterable[WorkerSpec], *, dashboard: bool = False) -> OwnCluster:
     """Start a scheduler in this process, and the workers."""
     workers = {str(number): {"cls": OwnNanny, "options": options_of(spec)} for number, spec in enumerate(specs, 1)}
     with dask.config.set(SETTINGS):
-        return SpecCluster(
+        return OwnCluster(
             workers=workers,
             scheduler={
                 "cls": Scheduler,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import queue
 import threading
 import time
@@ -18,6 +19,7 @@ from focusnb.processing.queue import Queue
 from focusnb.processing.workflow import Workflow
 from focusnb.project import lease, requests, sets, storing, tasks
 from focusnb.project.library import LibraryBusy, LibraryFull
+from focusnb.project.planning import Plan
 from focusnb.project.project import Project
 from focusnb.steps.base import Cost
 from focusnb.steps.task import (
@@ -33,6 +35,9 @@ from focusnb.steps.task import (
 
 POLL = 1.0
 """Seconds between two looks at what others ask for and queue."""
+
+LOOK_AHEAD = 0.2
+"""Seconds for which the head of the queue is taken as it was read: it may be reordered at any time."""
 
 PROGRESS_INTERVAL = 0.5
 """Seconds between two notes of the progress of all tasks under way."""
@@ -102,6 +107,10 @@ class Processor:
         self._rest, self._rest_until = 0.0, 0.0
         self._stopped = self._aborted = False
         self._workflows: dict[tuple[str, ...], Workflow] = {}
+        self._plans: dict[tuple[tuple[str, ...], str], Plan] = {}
+        self._steps_folder: str | None = None
+        self._waiting: deque[tasks.QueuedTask] = deque()
+        self._waiting_at = 0.0
 
     def submit(self, workflow: Workflow, exposures: Iterable[int] | None = None, **options: Any) -> int:
         """Queue a workflow for exposures; see :meth:`Queue.submit`."""
@@ -165,6 +174,7 @@ class Processor:
             if self._executor is None and executor is not None:
                 executor.close()
             heart.stop()
+            self.project.remember_steps(False)
             self._give_back(epoch)
             summary.seconds = time.monotonic() - started
         return summary
@@ -233,6 +243,7 @@ class Processor:
     def _look(self, executor: Executor) -> None:
         """See what others ask for, and whether the cluster is still there."""
         library = self.project.library
+        self._forget()
         if executor.revive():
             self._withdrawn.clear()
         for task in tasks.cancelling(library):
@@ -273,10 +284,14 @@ class Processor:
         free = executor.slots + executor.ahead - len(self._flying)
         if free <= 0:
             return False
-        waiting = tasks.waiting(self.project.library, free)
-        for queued in waiting:
-            self._start(epoch, executor, queued, tell, summary)
-        return bool(waiting)
+        now = time.monotonic()
+        if not self._waiting or now - self._waiting_at > LOOK_AHEAD:
+            self._waiting, self._waiting_at = deque(tasks.waiting(self.project.library, max(free, 8))), now
+        begun = False
+        for _ in range(min(free, len(self._waiting))):
+            self._start(epoch, executor, self._waiting.popleft(), tell, summary)
+            begun = True
+        return begun
 
     def _start(self, epoch: int, executor: Executor, queued: tasks.QueuedTask, tell: Tell, summary: Summary) -> None:
         project, library = self.project, self.project.library
@@ -331,16 +346,12 @@ class Processor:
         common: dict[str, Any] = {
             "id": queued.id,
             "project": str(project.folder),
-            "steps_folder": str(project.steps_folder) if project.steps_folder else None,
+            "steps_folder": self._steps_folder,
             "trial": queued.trial,
             "epoch": epoch,
             "use_gpu": gpu and any(step.gpu != "no" for step in workflow.steps),
         }
-        options: dict[str, Any] = {
-            "params": queued.params,
-            "everything": queued.everything,
-            "retry": queued.retry,
-        }
+        options: dict[str, Any] = {"params": queued.params, "everything": queued.everything, "retry": queued.retry}
         members: list[dict[str, Any]] = []
         if queued.set is not None:
             group = sets.find(project.library, queued.set)
@@ -350,18 +361,19 @@ class Processor:
             common |= {"known": dict(group.values), "facts": {}}
         else:
             assert queued.exposure is not None
-            planned = project.plan(workflow, [queued.exposure], **options).get(queued.exposure, [])
-            exposure = next(project.exposures([queued.exposure]))
+            exposure, planned = self._plan(queued.steps, options).one(queued.exposure)
             needed = {spec.name for step in workflow.steps for spec in step.needs()}
             facts = exposure.facts
+            known = storing.known_values(project.library, exposure.id, exposure.overrides)
             common |= {"exposure": exposure.id, "name": exposure.name, "folder": exposure.folder, "facts": facts}
-            common |= {"overrides": dict(exposure.overrides), "known": storing.findings(project.library, exposure.id)}
+            common |= {"overrides": dict(exposure.overrides), "known": known}
             common |= {"specs": tuple(spec for name, spec in project.specs().items() if name in needed)}
         if not planned:
             return None, Cost(), []
         cost = Cost(0)
+        steps = {step.name: step for step in workflow.steps}
         for plan in planned:
-            step = project.step(plan.step)
+            step = steps[plan.step]
             cost |= step().cost(facts, step.Params.make(plan.params))
         calls = tuple(
             StepCall(p.step, uuid.uuid4().hex, dict(p.params), p.fingerprint, queued.attempts + 1, queued.timeout)
@@ -369,13 +381,23 @@ class Processor:
         )
         return Task(calls=calls, **common), cost, members
 
+    def _plan(self, names: tuple[str, ...], options: Mapping[str, Any]) -> Plan:
+        key = (names, json.dumps(options, sort_keys=True))
+        if key not in self._plans:
+            self._plans[key] = Plan(self.project, self._workflow(names), **options)
+        return self._plans[key]
+
     def _workflow(self, names: tuple[str, ...]) -> Workflow:
-        steps = tuple(self.project.step(name) for name in names)
-        known = self._workflows.get(names)
-        # a file of the user's may have been changed meanwhile
-        if known is None or set(known.steps) != set(steps):
-            self._workflows[names] = Workflow(*steps)
+        if names not in self._workflows:
+            self._workflows[names] = Workflow.named(self.project, names)
         return self._workflows[names]
+
+    def _forget(self) -> None:
+        """Look anew at steps and choices: they may have been changed meanwhile."""
+        self._workflows.clear()
+        self._plans.clear()
+        self._steps_folder = None if (folder := self.project.steps_folder) is None else str(folder)
+        self.project.remember_steps()
 
     # Receiving
 

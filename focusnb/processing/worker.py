@@ -105,12 +105,11 @@ def run_on_worker(task: Task, secret: str, topic: str) -> Outcome | str | None:
         watch = _Watch(task, secret, worker, topic)
         _here.begin(watch)
         try:
-            outcome = run_task(task, watch.emit, watch)
+            outcome = replace(run_task(task, watch.emit, watch), worker=watch.worker_name)
         finally:
-            _here.end(watch)
-        outcome = replace(outcome, worker=watch.worker_name)
+            _here.end()
+            watch.close()
         watch.write(outcome)
-        watch.close()
         if time.monotonic() - began > SLOW:
             _give_memory_back()
         return outcome
@@ -163,7 +162,6 @@ class _Watch:
         self._gone = 0
         self._looked = time.monotonic()
         self._lock = threading.Lock()
-        self._told = 0.0
         self._untold: Progress | None = None
         self._finished: tuple[StepOutcome, ...] = ()
 
@@ -209,10 +207,10 @@ class _Watch:
         """Send what waits if it is time to."""
         with self._lock:
             progress, now = self._untold, time.monotonic()
-            if progress is None or now - self._told < 1 / MOST_EVENTS_PER_SECOND:
+            if progress is None or now - _here.told < 1 / MOST_EVENTS_PER_SECOND:
                 return
             finished = pickle.dumps(self._finished) if self._finished else b""
-            self._untold, self._finished, self._told = None, (), now
+            self._untold, self._finished, _here.told = None, (), now
         event = (progress.task, progress.exposure, progress.step, progress.message, progress.fraction)
         # no dict: dask would add a key to it
         self._worker.log_event(self._topic, (*event, self.worker_name, finished))
@@ -269,6 +267,7 @@ class _Here:
     def __init__(self) -> None:
         self.alone = threading.Lock()  # a worker of several threads works on one task at a time: it ends as a whole
         self.watch: _Watch | None = None
+        self.told = 0.0  # when word was sent last, of whatever task
         self.warming = False
         self._warm = threading.Event()
         self._warm.set()
@@ -282,7 +281,7 @@ class _Here:
             self._thread = threading.Thread(target=self._look, name="focusnb-watch", daemon=True)
             self._thread.start()
 
-    def end(self, watch: _Watch) -> None:
+    def end(self) -> None:
         self.watch = None
         self._begun.clear()
 

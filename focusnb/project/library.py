@@ -280,7 +280,7 @@ class Library:
             c = schema.columns.c
             for kind, step, spec in changed:
                 if spec.kind != "transient" and spec.name not in present:
-                    name = connection.dialect.identifier_preparer.quote(spec.name)
+                    name = connection.dialect.identifier_preparer.quote_identifier(spec.name)
                     connection.execute(sa.text(f"ALTER TABLE exposures ADD COLUMN {name} {schema.column_type(spec)}"))
                 connection.execute(schema.columns.delete().where(c.name == spec.name))
                 connection.execute(
@@ -341,7 +341,7 @@ class Transaction:
 
     def update_exposure(self, exposure: int, values: Mapping[str, Any]) -> None:
         """Set columns of an exposure, those of declared values included."""
-        quote = self.connection.dialect.identifier_preparer.quote
+        quote = self.connection.dialect.identifier_preparer.quote_identifier
         # whoever changes a row of facts and results does not know whether it is up to date thereafter
         data = {"settled_for": None, **values, "revision": self.revision}
         names = list(data)

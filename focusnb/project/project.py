@@ -56,6 +56,7 @@ class Project:
         self.folder = folder
         self.settings = settings
         self.library = library
+        self._remembered: dict[str, type[Step]] | None = None
 
     # Life
 
@@ -151,13 +152,21 @@ class Project:
 
     def step(self, name: str) -> type[Step]:
         """One step; ParameterError if there is none, if its code is not trusted, or if it needs what nothing makes."""
+        if self._remembered is not None and name in self._remembered:
+            return self._remembered[name]
         try:
             step = find_step(name, self.steps_folder)
         except ParameterError as error:
             hint = self.untrusted()
             raise ParameterError(f"{error}. {hint}" if hint else str(error)) from error
         self._check_needs(step)
+        if self._remembered is not None:
+            self._remembered[name] = step
         return step
+
+    def remember_steps(self, on: bool = True) -> None:
+        """Take steps as they are now instead of looking at their files each time, until this is called again."""
+        self._remembered = {} if on else None
 
     def untrusted(self) -> str:
         """A sentence about steps of this project that do not run before they are trusted; empty if there are none."""

@@ -19,7 +19,7 @@ from focusnb.project.tasks import (
     finish_task,
     in_order,
     refresh,
-    setting,
+    settings,
     submit,
     top_priority,
 )
@@ -37,10 +37,8 @@ LOG_ORDERS = {"time": "started_at", "worker": "worker", "exposure": "exposure", 
 def state(library: Library) -> dict[str, Any]:
     """How the queue is set: its order, and whether it is paused."""
     with library.read() as connection:
-        return {
-            "order": setting(connection, "queue_order", ORDERS[0]),
-            "paused": setting(connection, "queue_paused", "") == "yes",
-        }
+        paused, newest = settings(connection)
+    return {"order": ORDERS[newest], "paused": paused}
 
 
 def listing(library: Library) -> pd.DataFrame:
@@ -298,7 +296,7 @@ def move(library: Library, tasks: Sequence[str], *, before: str | None = None, a
 def _renumber(transaction: Transaction, order: Sequence[tuple[str, int]]) -> None:
     """Give tasks new places in this order."""
     t = schema.tasks
-    newest = setting(transaction.connection, "queue_order", ORDERS[0]) == "newest-first"
+    _, newest = settings(transaction.connection)
     rows = []
     for number, (task, priority) in enumerate(order):
         position = float(len(order) - number if newest and not priority else number)

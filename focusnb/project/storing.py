@@ -21,8 +21,9 @@ from focusnb.project import records, schema
 from focusnb.project.fingerprints import Exposure
 from focusnb.project.lease import check_lease
 from focusnb.project.library import Library, Transaction, now, who
-from focusnb.project.tasks import MANY, finish_task, refresh, remove_run
+from focusnb.project.tasks import MANY, active_states, finish_task, refresh, remove_run, status_of
 from focusnb.quantities import Acquisition
+from focusnb.steps.base import FACTS
 from focusnb.steps.task import Outcome, StepOutcome, run_folder_name
 
 if TYPE_CHECKING:
@@ -77,15 +78,16 @@ def _fact_defaults() -> dict[str, Any]:
 
 def findings(library: Library, exposure: int) -> dict[str, Any]:
     """The findings of an exposure in force, overrides included."""
-    facts = {spec.name for spec in Acquisition.specs()}
+    (row,) = planning_rows(library, [exposure])
+    return known_values(library, exposure, row.overrides)
+
+
+def known_values(library: Library, exposure: int, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The findings of an exposure with these overrides in force."""
     with library.read() as connection:
         row = records.row_of(connection, exposure)
-    values = {
-        name: row[name]
-        for name in library.column_specs()
-        if name in row and name not in facts and row[name] is not None
-    }
-    return {**values, **next(planning_rows(library, [exposure])).overrides}
+    found = {n: row[n] for n in library.column_specs() if n in row and n not in FACTS and row[n] is not None}
+    return {**found, **overrides}
 
 
 def store(project: Project, outcome: Outcome) -> bool:
@@ -113,9 +115,6 @@ def store(project: Project, outcome: Outcome) -> bool:
                 gone = _store_values(project, transaction, outcome)
             else:
                 gone = _store_set_values(project, transaction, outcome)
-            refresh(transaction, over, [subject])
-            if outcome.set is None:
-                write_record(project, transaction, outcome.exposure)
     remove_run(run_folder)
     for name in gone:
         (project.folder / outcome.folder / name).unlink(missing_ok=True)
@@ -238,10 +237,13 @@ def _merge(
 
 def _store_values(project: Project, transaction: Transaction, outcome: Outcome) -> list[str]:
     """Write what an outcome found into its row; returns the names of files that hold no result any more."""
-    current = dict(records.row_of(transaction.connection, outcome.exposure)["current"])
+    row = records.row_of(transaction.connection, outcome.exposure)
+    current = dict(row["current"])
     values, gone = _merge(project, transaction, outcome, current)
-    processed = {"current": current, "processed_at": _time(outcome.finished)}
-    transaction.update_exposure(outcome.exposure, {**values, **processed})
+    status, reason = status_of(active_states(transaction, "exposure", outcome.exposure), current)
+    changed = {"current": current, "status": status, "reason": reason, "processed_at": _time(outcome.finished)}
+    transaction.update_exposure(outcome.exposure, {**values, **changed})
+    _write_record(project, {**row, **values, **changed})
     return gone
 
 
@@ -253,6 +255,7 @@ def _store_set_values(project: Project, transaction: Transaction, outcome: Outco
     found = {name: value for name, value in {**known, **_plain(values)}.items() if value is not None}
     changed = {"values": found, "current": current, "revision": transaction.revision}
     transaction.execute(s.update().where(s.c.id == outcome.set).values(changed))
+    refresh(transaction, "set", [int(outcome.set or 0)])
     return gone
 
 
@@ -273,12 +276,14 @@ def leave_workflow(project: Project, names: set[str]) -> None:
 
 def write_record(project: Project, transaction: Transaction, exposure: int) -> None:
     """Write ``exposure.json`` from the row as this transaction leaves it."""
-    row = records.row_of(transaction.connection, exposure)
-    facts = {spec.name for spec in Acquisition.specs()}
+    _write_record(project, records.row_of(transaction.connection, exposure))
+
+
+def _write_record(project: Project, row: Mapping[str, Any]) -> None:
     values = {
         name: row[name]
         for name, spec in project.library.column_specs().items()
-        if name in row and name not in facts and spec.kind != "transient"
+        if name in row and name not in FACTS and spec.kind != "transient"
     }
     records.write(project.folder, row, values)
 
@@ -288,8 +293,7 @@ def write_record(project: Project, transaction: Transaction, exposure: int) -> N
 
 def override(library: Library, exposure: int, values: Mapping[str, Any]) -> None:
     """Set findings by hand; ParameterError names what is no finding or outside its limits."""
-    facts = {spec.name for spec in Acquisition.specs()}
-    specs = {n: s for n, s in library.column_specs().items() if n not in facts and s.kind == "value"}
+    specs = {n: s for n, s in library.column_specs().items() if n not in FACTS and s.kind == "value"}
     for name, value in values.items():
         if name not in specs:
             raise ParameterError(f"{name} is no finding of this project; facts are set by set_facts()")

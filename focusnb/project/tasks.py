@@ -176,6 +176,15 @@ def refresh(transaction: Transaction, over: str, ids: Iterable[int]) -> None:
         )
 
 
+def active_states(transaction: Transaction, over: str, identity: int) -> set[str]:
+    """States of the tasks under way for an exposure (or a set), trials left out."""
+    t, b = schema.tasks.c, schema.batches.c
+    subject = t.exposure_id if over == "exposure" else t.set_id
+    query = sa.select(t.state).join(schema.batches, b.id == t.batch_id)
+    query = query.where((subject == identity) & t.state.in_(ACTIVE) & b.trial.is_(None))
+    return set(transaction.execute(query).scalars())
+
+
 def status_of(states: set[str], current: Mapping[str, Mapping[str, Any]]) -> tuple[str, str | None]:
     """Status and reason by the states of the tasks under way and the results there are."""
     status, reason = overall(current)
@@ -189,17 +198,19 @@ def status_of(states: set[str], current: Mapping[str, Mapping[str, Any]]) -> tup
 # Taking and ending
 
 
-def setting(connection: sa.Connection, key: str, default: str) -> str:
-    """A setting of the queue: ``queue_order`` or ``queue_paused``."""
+def settings(connection: sa.Connection) -> tuple[bool, bool]:
+    """Whether the queue is paused, and whether the newest come first."""
     m = schema.meta.c
-    value = connection.execute(sa.select(m.value).where(m.key == key)).scalar()
-    return default if value is None else str(value)
+    found = dict(
+        connection.execute(sa.select(m.key, m.value).where(m.key.in_(("queue_order", "queue_paused")))).all()  # type: ignore[arg-type]
+    )
+    return found.get("queue_paused") == "yes", found.get("queue_order") == "newest-first"
 
 
 def in_order(connection: sa.Connection) -> tuple[Any, ...]:
     """How the queue is ordered, as terms for ORDER BY: what was put on top, then by place."""
     t = schema.tasks.c
-    newest = setting(connection, "queue_order", ORDERS[0]) == "newest-first"
+    _, newest = settings(connection)
     return t.priority.desc(), sa.case((t.priority > 0, t.position), else_=-t.position if newest else t.position)
 
 
@@ -207,9 +218,9 @@ def waiting(library: Library, limit: int) -> list[QueuedTask]:
     """The tasks at the head of the queue; none while it is paused."""
     t, b = schema.tasks.c, schema.batches.c
     with library.read() as connection:
-        if setting(connection, "queue_paused", "") == "yes":
+        paused, newest = settings(connection)
+        if paused:
             return []
-        newest = setting(connection, "queue_order", ORDERS[0]) == "newest-first"
         query = (
             sa.select(t.id, t.batch_id, t.exposure_id, t.set_id, t.steps, t.attempts, b.params, b.trial)
             .join(schema.batches, b.id == t.batch_id)
@@ -282,8 +293,14 @@ def start(library: Library, epoch: int, task: QueuedTask, runs: Iterable[Mapping
         }
         transaction.execute(schema.runs.insert(), [{**common, **run} for run in runs])
         if task.trial is None:
-            _refresh_of(transaction, task.exposure, task.set)
+            table, identity = _subject(task.exposure, task.set)
+            values = {"status": "running", "revision": transaction.revision}
+            transaction.execute(table.update().where(table.c.id == identity).values(values))
     return True
+
+
+def _subject(exposure: int | None, set_id: int | None) -> tuple[sa.Table, int | None]:
+    return (schema.exposures, exposure) if exposure is not None else (schema.sets, set_id)
 
 
 def _refresh_of(transaction: Transaction, exposure: int | None, set_id: int | None) -> None:
@@ -354,7 +371,7 @@ def lose(project: Project, epoch: int, task: str, reason: str, *, count: bool = 
 
 
 def _folder_of(transaction: Transaction, exposure: int | None, set_id: int | None) -> str | None:
-    table, identity = (schema.exposures, exposure) if exposure is not None else (schema.sets, set_id)
+    table, identity = _subject(exposure, set_id)
     folder = transaction.execute(sa.select(table.c.folder).where(table.c.id == identity)).scalar()
     return None if folder is None else str(folder)
 

@@ -1,15 +1,118 @@
-"""A project of text movies, and one cluster of two processes for all tests of a file."""
+"""A project of text movies, tasks that do what they are told, and a cluster of two processes for each file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from focusnb.processing.executors import LocalCluster
+from focusnb.processing.executors import LocalCluster, Result
 from focusnb.project.project import Project
+from focusnb.steps.task import Progress, StepCall, Task
 from tests.projects import make_project
+
+STEPS = '''
+"""Two steps: one that is done at once, and one that does what it is told."""
+
+from typing import Annotated
+
+from focusnb.parameters import quantity
+from focusnb.steps.base import Step, StepParams, StepResults
+
+
+class Begin(Step):
+    """Begin."""
+
+    name = "begin"
+    title = "Begin"
+    category = "prepare"
+
+    class Results(StepResults):
+        one: Annotated[int, quantity("One", unit="")] | None = None
+
+    def run(self, inputs, params, work):
+        return self.Results(one=1)
+
+
+class Act(Step):
+    """Do what is told."""
+
+    name = "act"
+    title = "Act"
+    category = "align"
+
+    class Params(StepParams):
+        code: Annotated[str, quantity("Code")] = ""
+
+    def run(self, inputs, params, work):
+        exec(params.code, {"work": work})
+        return self.Results()
+'''
+
+HOLD = "import ctypes; ctypes.PyDLL(None).sleep(60)"
+"""Code that never gives the interpreter back."""
+
+
+class Waiting:
+    """Callbacks that can be waited for."""
+
+    def __init__(self) -> None:
+        self.results: dict[str, Result] = {}
+        self.progress: list[Progress] = []
+        self._came = threading.Condition()
+
+    def done(self, task: str, result: Result) -> None:
+        with self._came:
+            self.results[task] = result
+            self._came.notify()
+
+    def wait(self, count: int, timeout: float = 60) -> dict[str, Result]:
+        with self._came:
+            assert self._came.wait_for(lambda: len(self.results) >= count, timeout), f"only {self.results} came"
+        return self.results
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 20) -> Any:
+    """Wait for something to become true."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds:g} s"
+        time.sleep(0.02)
+    return value
+
+
+def prepare_steps(folder: Path) -> Path:
+    """Write the two steps; returns their folder."""
+    steps = folder / "steps"
+    steps.mkdir(parents=True, exist_ok=True)
+    if not (steps / "told.py").exists():  # workers may be reading it
+        (steps / "told.py").write_text(STEPS)
+    return steps
+
+
+def told(folder: Path, name: str, code: str = "", *, timeout: float | None = None, prepared: bool = True) -> Task:
+    """A task that does what the code says, in its second step; its run folder is there."""
+    task = Task(
+        id=name,
+        exposure=1,
+        name=name,
+        project=str(folder),
+        folder=f"exposures/{name}",
+        calls=(StepCall("begin", f"{name}-1"), StepCall("act", f"{name}-2", {"code": code}, timeout=timeout)),
+        steps_folder=str(prepare_steps(folder)),
+    )
+    if prepared:
+        task.run_folder.mkdir(parents=True)
+    return task
+
+
+def begun(task: Task) -> bool:
+    """Whether a worker has begun with it."""
+    return any(task.run_folder.glob(".outcome-*"))
 
 
 @pytest.fixture
@@ -22,6 +125,6 @@ def project(tmp_path: Path) -> Iterator[Project]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
     """Two processes."""
-    cluster = LocalCluster(2)
+    cluster = LocalCluster(2, memory_limit="600 MB")
     yield cluster
     cluster.close()

@@ -2,89 +2,189 @@
 
 from __future__ import annotations
 
-import threading
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from focusnb.errors import ParameterError
-from focusnb.processing import executors
-from focusnb.processing.executors import InlineExecutor, LocalCluster, make_executor
-from focusnb.project.project import Project
-from focusnb.steps.task import Outcome, Progress, StepCall, Task
-from tests.projects import CHAIN, write_shots
+from focusnb.processing import executors, licence
+from focusnb.processing.executors import InlineExecutor, LocalCluster, Lost, make_executor
+from focusnb.steps.base import Cost
+from focusnb.steps.task import Outcome, Task
+from tests.conftest import REPOSITORY
+from tests.processing.conftest import HOLD, Waiting, begun, told, wait_until
+
+GIGABYTE = 1_000_000_000
 
 
-class Waiting:
-    """Callbacks that can be waited for."""
-
-    def __init__(self) -> None:
-        self.results: dict[str, Outcome | str] = {}
-        self.progress: list[Progress] = []
-        self._came = threading.Condition()
-
-    def done(self, task: str, result: Outcome | str) -> None:
-        with self._came:
-            self.results[task] = result
-            self._came.notify()
-
-    def wait(self, count: int) -> dict[str, Outcome | str]:
-        with self._came:
-            assert self._came.wait_for(lambda: len(self.results) >= count, timeout=60)
-        return self.results
+def run(executor: Any, *tasks: Task) -> dict[str, Any]:
+    """Run tasks; returns their results by name."""
+    waiting = Waiting()
+    for task in tasks:
+        executor.submit(task, waiting.done, waiting.progress.append)
+    return dict(waiting.wait(len(tasks)))
 
 
-def make_task(project: Project, folder: Path, name: str, text: str, **changes: Any) -> Task:
-    """A task over the small steps for a new exposure."""
-    (identity,) = project.add(write_shots(folder / name, **{name: text}) / f"{name}.tif").added
-    exposure = next(project.exposures([identity]))
-    return Task(
-        id=name,
-        exposure=identity,
-        name=name,
-        project=str(project.folder),
-        folder=exposure.folder,
-        calls=tuple(StepCall(step, f"{name}-{step}") for step in CHAIN),
-        facts=exposure.facts,
-        steps_folder=str(project.steps_folder),
-        **changes,
-    )
+def process_of(task: Task) -> int:
+    """The process that works on a task."""
+    answer = licence.read_answer(next(task.run_folder.glob(".outcome-*[!t]")))
+    assert answer is not None
+    return answer.process
 
 
-def test_a_task_gives_the_same_here_and_there(project: Project, tmp_path: Path, cluster: LocalCluster) -> None:
+def test_a_task_gives_the_same_here_and_there(tmp_path: Path, cluster: LocalCluster) -> None:
     results = []
     for executor, name in ((InlineExecutor(), "here"), (cluster, "there")):
-        waiting = Waiting()
-        executor.submit(make_task(project, tmp_path, name, "1\n2\n"), waiting.done, waiting.progress.append)
-        result = waiting.wait(1)[name]
-        assert isinstance(result, Outcome)
-        results.append([(s.step, s.status, dict(s.values), dict(s.products)) for s in result.steps])
+        code = "work.report('half', 0.5); open(work.folder / 'made.txt', 'w').write('1')"
+        task = told(tmp_path, name, code)
+        outcome = run(executor, task)[name]
+        assert isinstance(outcome, Outcome)
+        results.append([(s.step, s.status, dict(s.values), dict(s.products)) for s in outcome.steps])
+        assert sorted(path.name for path in task.run_folder.iterdir()) == ["log.txt", "made.txt"]
+        assert outcome.worker == "inline" if executor is not cluster else outcome.worker in ("1", "2")
     assert results[0] == results[1]
-    assert results[0][1] == ("scale", "done", {"scaled": 4.0}, {})
+    assert results[0][0] == ("begin", "done", {"one": 1}, {})
 
 
-def test_a_worker_that_dies_is_told_and_replaced(project: Project, tmp_path: Path, cluster: LocalCluster) -> None:
+def test_a_worker_that_dies_is_told_and_replaced(tmp_path: Path, cluster: LocalCluster) -> None:
+    die = told(tmp_path, "die", "import os; os.kill(os.getpid(), 9)")
+    lost = run(cluster, die)["die"]
+    assert (lost.reason, lost.blame, lost.final, lost.error) == (executors.LOST_WORKER, True, False, "Lost")
+    # what it had done before is kept
+    assert [(step.step, step.status) for step in lost.so_far.steps] == [("begin", "done")]
+    assert list(die.run_folder.iterdir()) == []
+    assert isinstance(run(cluster, told(tmp_path, "next"))["next"], Outcome)
+
+
+def test_one_that_waits_behind_another_that_dies_is_not_blamed(tmp_path: Path, cluster: LocalCluster) -> None:
+    wait_until(lambda: cluster.slots == 2)
+    code = "import os, time; time.sleep(1); os.kill(os.getpid(), 9)"
+    results = run(cluster, *(told(tmp_path, name, code) for name in ("a", "b")), *(told(tmp_path, n) for n in "cdef"))
+    assert [results[name].blame for name in "ab"] == [True, True]
+    others = [results[name] for name in "cdef"]
+    assert any(isinstance(result, Lost) for result in others)
+    assert not any(isinstance(result, Lost) and result.blame for result in others)
+
+
+@pytest.mark.parametrize("code", ["import time\nfor _ in range(600): time.sleep(0.1)", HOLD], ids=["python", "held"])
+def test_a_step_that_hangs_is_ended_and_told_where(tmp_path: Path, cluster: LocalCluster, code: str) -> None:
+    task = told(tmp_path, "hang", code, timeout=0.5)
+    lost = run(cluster, task)["hang"]
+    assert (lost.blame, lost.final, lost.error) == (True, True, "TimeOut")
+    assert lost.reason.startswith(
+        "act was not done after 0.5 s and was stopped; give it more time with --timeout or look at told.py, line "
+    )
+    assert [step.step for step in lost.so_far.steps] == ["begin"]
+    assert list(task.run_folder.iterdir()) == []
+
+
+def test_a_step_that_takes_too_much_memory_is_ended_with_both_numbers(tmp_path: Path, cluster: LocalCluster) -> None:
+    task = told(tmp_path, "hog", "held = []\nwhile True: held.append(b'1' * 3_000_000); import time; time.sleep(0.005)")
+    lost = run(cluster, task)["hog"]
+    assert (lost.blame, lost.final, lost.error) == (True, True, "Memory")
+    assert lost.reason.startswith("act took 0.")
+    assert "its worker may take 0.5 GB; run with fewer workers, or give them more" in lost.reason
+    assert [step.step for step in lost.so_far.steps] == ["begin"]
+    assert list(task.run_folder.iterdir()) == []
+
+
+def test_one_task_can_be_withdrawn(tmp_path: Path, cluster: LocalCluster) -> None:
     waiting = Waiting()
-    tasks = [make_task(project, tmp_path, name, text) for name, text in {"a": "die scale\n", "b": "1\n"}.items()]
-    cluster.submit(tasks[0], waiting.done)
-    assert waiting.wait(1)["a"] == executors.LOST_WORKER
-    assert tasks[0].run_folder.exists()
-    cluster.submit(tasks[1], waiting.done, waiting.progress.append)
-    assert isinstance(waiting.wait(2)["b"], Outcome)
-    assert [(p.task, p.step, p.message, p.fraction) for p in waiting.progress] == [("b", "load", "loaded", 1.0)]
+    wait_until(lambda: cluster.slots == 2)
+    tasks = [told(tmp_path, name, "import time; time.sleep(2.5)") for name in ("gone", "stays")]
+    for task in tasks:
+        cluster.submit(task, waiting.done)
+    wait_until(lambda: begun(tasks[0]) and begun(tasks[1]))
+    process = psutil.Process(process_of(tasks[0]))
+    cluster.withdraw("gone")
+    assert waiting.wait(1) == {"gone": Lost("it was cancelled", blame=False)}
+    # the folder was the licence: what still works there ends
+    process.wait(5)
+    assert isinstance(waiting.wait(2)["stays"], Outcome)
+    assert [path.name for path in (tmp_path / "exposures" / "gone").iterdir()] == []
+    cluster.withdraw("unknown")
 
 
-def test_what_is_under_way_can_be_given_up(project: Project, tmp_path: Path, cluster: LocalCluster) -> None:
+def test_a_task_without_its_folder_or_that_another_has_begun_does_not_run(
+    tmp_path: Path, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "never").mkdir()
+    task = told(tmp_path / "never", "never", "1 / 0", prepared=False)
+    lost = run(cluster, task)["never"]
+    assert lost == Lost("its run folder was taken away", blame=False)
+    assert not task.run_folder.exists()
+
+    monkeypatch.setattr("secrets.token_hex", lambda size: "twice")
+    task = told(tmp_path, "twice", "open(work.folder / 'made.txt', 'w')")
+    licence.answer_file(task, "twice").touch()
+    lost = run(cluster, task)["twice"]
+    assert lost == Lost(executors.LOST_WORKER)
+    assert list(task.run_folder.iterdir()) == []
+
+
+def test_what_is_under_way_can_be_given_up(tmp_path: Path, cluster: LocalCluster) -> None:
     waiting = Waiting()
-    task = make_task(project, tmp_path, "slow", "sleep load 60\n")
+    task = told(tmp_path, "slow", HOLD)
     cluster.submit(task, waiting.done)
-    while not task.run_folder.exists():
-        threading.Event().wait(0.02)
+    wait_until(lambda: begun(task))
+    process = psutil.Process(process_of(task))
     cluster.give_up()
-    after = Waiting()
-    cluster.submit(make_task(project, tmp_path, "next", "1\n"), after.done)
-    assert isinstance(after.wait(1)["next"], Outcome)
+    assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    assert isinstance(run(cluster, told(tmp_path, "next"))["next"], Outcome)
+    assert waiting.results == {}
+    assert cluster.revive() is False
+
+
+def test_a_chain_larger_than_any_worker_is_refused_with_both_numbers(cluster: LocalCluster) -> None:
+    wait_until(lambda: cluster.slots == 2)
+    assert cluster.refuse(Cost(memory=GIGABYTE // 2)) == ""
+    assert cluster.refuse(Cost(memory=7 * GIGABYTE)) == (
+        "needs up to 7.0 GB of memory, and the largest worker may take 0.5 GB; run with fewer workers"
+    )
+    assert "needs up to 1000000.0 GB of memory, and this machine has" in InlineExecutor().refuse(Cost(memory=10**15))
+
+
+OWNER = """
+import sys
+from pathlib import Path
+from focusnb.processing.executors import LocalCluster
+from tests.processing.conftest import begun, told, wait_until
+if __name__ == "__main__":
+    cluster = LocalCluster(1)
+    task = told(Path(sys.argv[1]), "long", "import time; time.sleep(60)")
+    cluster.submit(task, print)
+    wait_until(lambda: begun(task))
+    print("begun", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_workers_end_with_a_process_that_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "owner.py"
+    script.write_text(OWNER)
+    with subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    ) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"begun\n"
+        children = psutil.Process(owner.pid).children(recursive=True)
+        assert children
+        owner.send_signal(signal.SIGKILL)
+        killed = time.monotonic()
+        _, alive = psutil.wait_procs(children, timeout=5)
+        assert not alive
+        assert time.monotonic() - killed < 3
 
 
 def test_the_number_of_workers_chooses_the_executor(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,11 +192,10 @@ def test_the_number_of_workers_chooses_the_executor(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ParameterError, match="-1 workers cannot work"):
         make_executor(-1)
 
-    class Memory:
-        total = 7_000_000_000
-
-    monkeypatch.setattr("psutil.virtual_memory", lambda: Memory)
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(16)), raising=False)
-    assert executors.default_workers() == 2
-    Memory.total = 1_000_000_000
+    monkeypatch.setattr(executors, "machine_memory", lambda: 7 * GIGABYTE)
+    monkeypatch.setattr("dask.system.cpu_count", lambda: 16)
+    assert executors.default_workers() == 3
+    assert executors.default_workers(Cost(memory=100)) == 3
+    assert executors.default_workers(Cost(memory=5 * GIGABYTE)) == 1
+    monkeypatch.setattr(executors, "machine_memory", lambda: GIGABYTE)
     assert executors.default_workers() == 1

@@ -302,7 +302,7 @@ def test_a_library_that_cannot_be_written_stops_the_run_and_leaves_nothing(
     def refuse(*arguments: Any) -> None:
         raise ProjectError("the disk is full")
 
-    monkeypatch.setattr(storing, "write_record", refuse)
+    monkeypatch.setattr(storing, "_write_record", refuse)
     with pytest.raises(ProjectError, match="the disk is full"):
         process(project)
     monkeypatch.undo()

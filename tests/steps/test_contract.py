@@ -23,6 +23,7 @@ from focusnb.parameters import PRODUCTS, Spec
 from focusnb.quantities import Acquisition
 from focusnb.steps.base import CATEGORIES, FACTS, NAME, Cost, Step, built_in_steps
 from focusnb.steps.task import Outcome, StepCall, Task, run_task
+from focusnb.steps.work import MEMBERS_FILE, SESSION
 from tests.conftest import REPOSITORY
 
 STEPS = built_in_steps()
@@ -284,6 +285,28 @@ def test_a_step_gives_the_same_from_memory_and_from_disk(
         _assert_same_file(
             step.Results.spec(name), recording.folder / f".run-{step.name}" / file, recording.folder / file
         )
+
+
+@pytest.mark.parametrize(
+    "step", [pytest.param(step, id=name) for name, step in sorted(STEPS.items()) if step.over == "set"]
+)
+def test_a_step_over_a_set_is_done_on_recorded_exposures(recordings: dict[str, Recording], step: type[Step]) -> None:
+    assert STEPS[step.member_step].over == "exposure"
+    recording = recordings["movie"]
+    folder = f"sets/{SESSION}"
+    task = Task(step.name, 0, SESSION, str(recording.project), folder, (StepCall(step.name, run="1"),), set=1)
+    task.run_folder.mkdir(parents=True)
+    one = {"id": 3, "name": "one", "folder": "exposures/a/one", "key": "", "values": {}}
+    (task.run_folder / MEMBERS_FILE).write_text(json.dumps({"project": task.project, "members": [one]}))
+    outcome = run_task(pickle.loads(pickle.dumps(task)))
+    (done,) = outcome.steps
+    assert (done.status, done.reason, done.traceback) == ("done", "", "")
+    assert len(pickle.dumps(outcome)) < 100_000
+    assert done.values
+    assert set(done.values) <= {spec.name for spec in step.makes()}
+    for name, file in done.products.items():
+        assert step.Results.spec(name).file == file
+        assert (task.run_folder / file).stat().st_size > 0
 
 
 def _assert_same_file(spec: Spec, alone: Path, together: Path) -> None:

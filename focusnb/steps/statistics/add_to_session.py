@@ -9,8 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from focusnb.errors import FormatError
 from focusnb.io import blocks
 from focusnb.io.blocks import Entry, Geometry, Owner, Stamp
@@ -45,8 +43,7 @@ class Accumulator:
                 self._close(session)
                 sums = None
             if sums is None:
-                level = float(images.micrograph.mean(dtype=np.float64))
-                sums = BlockSums.begin(images.geometry, dtype=np.float32, level=level)
+                sums = BlockSums.begin_with(images)
             self._held = None  # until it is written: memory must not know more than the file
             sums.add(images)
             self._write(session, sums)

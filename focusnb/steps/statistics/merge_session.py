@@ -102,7 +102,7 @@ def merge(session: Path, members: Sequence[Member], report: Callable[[str], None
             return _Merge(session, members, report, useless).run()
         except _CannotBeUsed as error:
             # what was made so far is kept in files, so that beginning again costs little
-            report(f"{error}; made again")
+            report(f"not used: {error}")
             useless.add(error.path.name)
             if not blocks.is_added_to(error.path):
                 error.path.unlink(missing_ok=True)
@@ -118,24 +118,15 @@ class _CannotBeUsed(Exception):
 
 @dataclass(frozen=True)
 class _Found:
-    """A block on the disk. settled : nobody adds to it, and its entries that are no members will not become any"""
+    """A closed block on the disk. settled : what is in it without being a member will not become one any more"""
 
     path: Path
     header: Header
-    closed: bool
-    settled: bool
+    settled: bool = True
 
     @property
     def name(self) -> str:
         return self.path.name
-
-
-@dataclass(frozen=True)
-class _Partly:
-    """A block of which some entries do not count, and the files by which they are taken out."""
-
-    found: _Found
-    unwanted: tuple[Entry, ...]
 
 
 class _Merge:
@@ -151,130 +142,156 @@ class _Merge:
         self.members = len(members)
         self.left = {(member.id, member.key): member for member in members}
         """Members that are in no block taken so far."""
+        self.passing: list[BlockSums] = []
+        """Sums of what is merged this time only, one for each geometry: blocks that are not in the base."""
+        self.corrected = 0
         self.missing: list[str] = []
         self.owner = Owner.this()
 
     def run(self) -> tuple[BlockSums, int]:
-        """Take, correct, add, merge, and delete what is replaced, in this order."""
+        """Take, correct and add blocks, merge them, and last delete what was replaced."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.base = self._base_header()
-        found = self._find()
-        whole, partly = self._take(found)
-        live = [entry for entry in whole if not entry.closed]
-        closed = [entry for entry in whole if entry.closed]
-        unsettled = [entry for entry in partly if not entry.found.settled]
-        closed += [self._write(self._corrected(entry, np.float32)) for entry in partly if entry.found.settled]
-        remade = len(self.left)
+        base = self._base_header()
+        found, still_open = self._find()
+        closed, spent = self._take(found, still_open, {} if base is None else base.parts)
+        waiting = len(self.left)
         closed += self._from_files()
-        geometry = self._largest([*closed, *live], unsettled)
-        if self.missing:
-            self._tell(f"{len(self.missing)} left out, their files cannot be used", self.missing)
-        sums, parts = self._merged([one for one in closed if one.header.geometry.fits(geometry)], found)
-        spent = {one.path for one in found if one.closed} - {one.path for one in closed}
+        geometry = self._largest(closed, base)
+        same = [one for one in closed if one.header.geometry.fits(geometry)]
+        sums, parts = self._merged(geometry, same, found, base)
         spent |= self._combine(closed, parts)
-        if self.base is None or self.base.parts != parts:
+        if parts and (base is None or base.parts != parts):
             blocks.write(self.folder / blocks.BASE, sums.block(parts))
         for path in sorted(spent):
             path.unlink(missing_ok=True)
         in_base = sums.count
-        for one in live:
-            if one.header.geometry.fits(geometry):
-                sums.merge(self._read(one))
-        for entry in unsettled:
-            if entry.found.header.geometry.fits(geometry):
-                sums.merge(self._corrected(entry, np.float64))
+        for passing in self.passing:
+            if passing.geometry.fits(geometry):
+                sums.merge(passing)
         self.report(
             f"{sums.count} of {self.members} exposures: {in_base} in {len(parts)} closed blocks, "
-            f"{sums.count - in_base} in blocks still added to; {remade - len(self.missing)} read from their files, "
-            f"{len(partly)} blocks corrected, {len(spent)} replaced"
+            f"{sums.count - in_base} in others; {waiting - len(self.missing)} were read from their files, "
+            f"{self.corrected} blocks corrected, {len(spent)} replaced"
         )
+        self._tell_left_out(sums)
         return sums, self.members - sums.count
 
     # What there is
 
     def _base_header(self) -> Header | None:
         path = self.folder / blocks.BASE
-        if not path.exists():
-            return None
         try:
-            return blocks.read_header(path)
+            return blocks.read_header(path) if path.exists() else None
         except FormatError as error:
-            self.report(f"{error}")
+            self.report(f"not used: {error}")
             return None
 
-    def _find(self) -> list[_Found]:
-        """The blocks of the folder; those of processes that ended are closed, what cannot be used is deleted."""
-        found = []
+    def _find(self) -> tuple[list[_Found], list[Path]]:
+        """The closed blocks, those of processes that ended among them, and the paths of those still added to."""
+        closed, still_open = [], []
         for path in sorted(self.folder.iterdir()):
             if path.name in self.useless or path.name == blocks.BASE:
                 continue
-            live = blocks.is_added_to(path)
-            if path.suffix not in (blocks.OPEN, blocks.CLOSED):
-                if not live:
-                    path.unlink(missing_ok=True)
-                continue
-            try:
-                header = blocks.read_header(path)
-                settled = not live and time.time() - path.stat().st_mtime > SETTLED
-            except FileNotFoundError:
-                continue
-            except FormatError as error:
-                raise _CannotBeUsed(path, str(error)) from error
-            if path.suffix == blocks.OPEN and not live:
+            if blocks.is_added_to(path):
+                if path.suffix == blocks.OPEN:
+                    still_open.append(path)
+            elif path.suffix not in (blocks.OPEN, blocks.CLOSED):
+                path.unlink(missing_ok=True)  # left over by a process that was ended
+            else:
+                closed.append(self._close(path))
+        return closed, still_open
+
+    def _close(self, path: Path) -> _Found:
+        try:
+            header = blocks.read_header(path)
+            settled = time.time() - path.stat().st_mtime > SETTLED
+            if path.suffix == blocks.OPEN:
                 path = path.rename(blocks.closed_name(path))
-            found.append(_Found(path, header, path.suffix == blocks.CLOSED, settled))
-        return found
+        except (FormatError, FileNotFoundError) as error:
+            raise _CannotBeUsed(path, str(error)) from error
+        return _Found(path, header, settled)
 
     # What is taken of it
 
-    def _take(self, found: list[_Found]) -> tuple[list[_Found], list[_Partly]]:
-        """Choose blocks so that each member is in one of them at most: those that are right as they are first.
+    def _take(
+        self, found: list[_Found], still_open: list[Path], parts: Mapping[str, str]
+    ) -> tuple[list[_Found], set[Path]]:
+        """Choose blocks so that each member is in one of them at most; returns the closed ones, and those replaced.
 
-        Of a member that is in two, because its worker died after adding it, the closed block counts.
+        Of a member that is in two, because its worker died after adding it, the closed block counts, and of those the
+        one in the base.
         """
-        parts = {} if self.base is None else self.base.parts
-        order = sorted(found, key=lambda one: (not one.closed, one.name not in parts, one.name))
-        whole = [one for one in order if self._take_whole(one.header.entries)]
-        chosen = {one.name for one in whole}
-        partly = [self._take_part(one) for one in order if one.name not in chosen]
-        return whole, [entry for entry in partly if entry is not None]
+        order = sorted(found, key=lambda one: (one.name not in parts, one.name))
+        closed = [one for one in order if self._take_whole(one.header.entries)]
+        whole = {one.name for one in closed}
+        for path in still_open:
+            try:
+                block = blocks.read(path)
+            except FormatError as error:
+                raise _CannotBeUsed(path, str(error)) from error
+            if self._take_whole(block.header.entries):
+                self._pass(BlockSums.of(block))
+            elif (unwanted := self._take_part(block.header.entries)) is not None:
+                self._pass(self._without(unwanted, BlockSums.of(block), path))
+        spent = set()
+        for one in order:
+            if one.name in whole:
+                continue
+            unwanted = self._take_part(one.header.entries)
+            if unwanted is not None:
+                sums = self._without(unwanted, self._read(one), one.path)
+                if one.settled:
+                    closed.append(self._write(sums))
+                else:
+                    self._pass(sums)
+            if one.settled:
+                spent.add(one.path)
+        return closed, spent
 
     def _take_whole(self, entries: tuple[Entry, ...]) -> bool:
-        if not entries or not all(entry.what in self.left for entry in entries):
+        if not all(entry.what in self.left for entry in entries):
             return False
         for entry in entries:
             del self.left[entry.what]
         return True
 
-    def _take_part(self, one: _Found) -> _Partly | None:
-        """Take what counts of a block, if the rest can be taken out at less cost than reading what counts."""
-        wanted = [entry for entry in one.header.entries if entry.what in self.left]
-        unwanted = tuple(entry for entry in one.header.entries if entry.what not in self.left)
-        cheap = len(unwanted) < len(wanted)
-        if not cheap or any(find_files(entry, self.session) is None for entry in unwanted):
+    def _take_part(self, entries: tuple[Entry, ...]) -> tuple[Entry, ...] | None:
+        """Take what counts of a block, if the rest, returned, can be taken out at less cost than reading it anew."""
+        wanted = [entry for entry in entries if entry.what in self.left]
+        unwanted = tuple(entry for entry in entries if entry.what not in self.left)
+        if len(unwanted) >= len(wanted) or any(find_files(entry, self.session) is None for entry in unwanted):
             return None
         for entry in wanted:
             del self.left[entry.what]
-        return _Partly(one, unwanted)
+        return unwanted
 
-    def _corrected(self, entry: _Partly, dtype: type[np.floating]) -> BlockSums:
+    def _without(self, unwanted: tuple[Entry, ...], block: BlockSums, path: Path) -> BlockSums:
         """A block without the entries that do not count, by the very images that were added."""
-        sums = BlockSums.begin(entry.found.header.geometry, dtype=np.float64, level=entry.found.header.offset)
-        sums.merge(self._read(entry.found))
-        for unwanted in entry.unwanted:
+        sums = block.astype(np.float64)
+        for entry in unwanted:
             gone = BlockSums.begin(sums.geometry, dtype=np.float64)
-            gone.add(self._read_again(entry.found, unwanted))
+            gone.add(self._read_again(entry, path))
             sums.remove(gone)
-        return sums if dtype is np.float64 else sums.astype(dtype)
+        self.corrected += 1
+        return sums
 
-    def _read_again(self, one: _Found, entry: Entry) -> Images:
-        files = find_files(entry, self.session)
-        try:
-            if files is None:
-                raise FormatError(f"{one.path}: the files of exposure {entry.id} are gone that was to be taken out")
-            return read_images(entry.id, entry.key, *files, self.session)
-        except FormatError as error:
-            raise _CannotBeUsed(one.path, str(error)) from error
+    def _read_again(self, entry: Entry, path: Path) -> Images:
+        reason = f"{path}: the files of exposure {entry.id}, which was to be taken out, are gone"
+        for _ in range(2):  # they move once, when they are adopted
+            files = find_files(entry, self.session)
+            try:
+                if files is not None:
+                    return read_images(entry.id, entry.key, *files, self.session)
+            except FormatError as error:
+                reason = str(error)
+        raise _CannotBeUsed(path, reason)
+
+    def _pass(self, block: BlockSums) -> None:
+        sums = next((sums for sums in self.passing if sums.geometry.fits(block.geometry)), None)
+        if sums is None:
+            sums = BlockSums.begin(block.geometry, dtype=np.float64)
+            self.passing.append(sums)
+        sums.merge(block)
 
     # What is added to it
 
@@ -290,12 +307,11 @@ class _Merge:
             try:
                 images = read_images(member.id, member.key, *paths, self.session)
             except FormatError as error:
-                self.missing.append(f"{member.name} ({error})")
+                self.missing.append(f"{member.name}: {error}")
                 continue
             sums = next((sums for sums in begun if sums.geometry.fits(images.geometry)), None)
             if sums is None:
-                level = float(images.micrograph.mean(dtype=np.float64))
-                sums = BlockSums.begin(images.geometry, dtype=np.float32, level=level)
+                sums = BlockSums.begin_with(images)
                 begun.append(sums)
             sums.add(images)
             if sums.count >= BLOCK:
@@ -304,16 +320,90 @@ class _Merge:
         return made + [self._write(sums) for sums in begun]
 
     def _write(self, sums: BlockSums) -> _Found:
-        block = sums.block()
         path = blocks.closed_name(self.folder / self.owner.name(0))
-        blocks.write(path, block)
-        return _Found(path, blocks.read_header(path), closed=True, settled=True)
+        blocks.write(path, sums.astype(np.float32).block())
+        return _Found(path, blocks.read_header(path))
 
     def _read(self, one: _Found) -> BlockSums:
         try:
-            block = blocks.read(one.path)
+            return BlockSums.of(blocks.read(one.path))
         except FormatError as error:
             raise _CannotBeUsed(one.path, str(error)) from error
-        if block.header.token != one.header.token:
-            raise _Changed(one.path)
-        return BlockSums.of(block)
+
+    # What comes of it
+
+    def _largest(self, closed: list[_Found], base: Header | None) -> Geometry:
+        """The geometry of most exposures; where two are even, that of the base."""
+        counts: list[tuple[Geometry, int]] = []
+        for geometry, count in [
+            *((one.header.geometry, one.header.count) for one in closed),
+            *((passing.geometry, passing.count) for passing in self.passing),
+        ]:
+            place = next((i for i, (other, _) in enumerate(counts) if other.fits(geometry)), None)
+            if place is None:
+                counts.append((geometry, count))
+            else:
+                counts[place] = (counts[place][0], counts[place][1] + count)
+        if not counts:
+            raise StepError(
+                f"none of the {self.members} exposures can be averaged ({self.missing[0]}); run their steps again"
+            )
+        return max(counts, key=lambda one: (one[1], base is not None and base.geometry.fits(one[0])))[0]
+
+    def _merged(
+        self, geometry: Geometry, closed: list[_Found], found: list[_Found], base: Header | None
+    ) -> tuple[BlockSums, dict[str, str]]:
+        """The sum of these closed blocks, from the base where that helps, and their tokens by name."""
+        parts = {one.name: one.header.token for one in closed}
+        there = {one.name: one for one in found}
+        old = {} if base is None or not base.geometry.fits(geometry) else dict(base.parts)
+        gone = [name for name, token in old.items() if parts.get(name) != token]
+        known = all(name in there and there[name].header.token == old[name] for name in gone)
+        sums = None
+        if old and known and 2 * len(gone) <= len(old):  # else it is less to begin anew
+            try:
+                sums = BlockSums.of(blocks.read(self.folder / blocks.BASE))
+            except FormatError as error:
+                self.report(f"not used: {error}")
+        if sums is None:
+            sums, old, gone = BlockSums.begin(geometry, dtype=np.float64), {}, []
+        for name in gone:
+            sums.remove(self._read(there[name]))
+        for one in closed:
+            if one.name not in old:
+                sums.merge(self._read(one))
+        return sums, parts
+
+    def _combine(self, closed: list[_Found], parts: dict[str, str]) -> set[Path]:
+        """Put small blocks together, in the list of the base too; returns the files that are replaced."""
+        spent: set[Path] = set()
+        small = sorted((one for one in closed if one.header.count < BLOCK), key=lambda one: one.header.count)
+        while small:
+            first, *others = small
+            pack, count = [first], first.header.count
+            for one in others:
+                if one.header.geometry.fits(first.header.geometry) and count + one.header.count <= BLOCK:
+                    pack.append(one)
+                    count += one.header.count
+            packed = {one.path for one in pack}
+            small = [one for one in small if one.path not in packed]
+            if len(pack) == 1:
+                continue
+            sums = self._read(first).astype(np.float64)
+            for one in pack[1:]:
+                sums.merge(self._read(one))
+            made = self._write(sums)
+            if first.name in parts:
+                parts[made.name] = made.header.token
+            for one in pack:
+                parts.pop(one.name, None)
+            spent |= packed
+        return spent
+
+    def _tell_left_out(self, sums: BlockSums) -> None:
+        others = self.members - sums.count - len(self.missing)
+        if others:
+            self.report(f"{others} left out, whose shape or pixel size is not {sums.geometry}")
+        if self.missing:
+            more = f"; and {len(self.missing) - _NAMED} more" if len(self.missing) > _NAMED else ""
+            self.report(f"{len(self.missing)} left out: {'; '.join(self.missing[:_NAMED])}{more}")

@@ -46,9 +46,7 @@ class BlockSums:
     The spectrum has a mean only, which needs no level: its amplitudes begin at zero.
     """
 
-    def __init__(
-        self, geometry: Geometry, entries: tuple[Entry, ...], micrograph: Sums, spectrum: Sums
-    ) -> None:
+    def __init__(self, geometry: Geometry, entries: tuple[Entry, ...], micrograph: Sums, spectrum: Sums) -> None:
         self.geometry = geometry
         self.entries = entries
         self.micrograph = micrograph
@@ -60,6 +58,11 @@ class BlockSums:
         micrograph = Sums.empty(np.empty(geometry.shape, np.bool_), dtype=dtype, level=level)
         spectrum = Sums.empty(np.empty(geometry.spectrum_shape, np.bool_), dtype=dtype, deviations=False)
         return cls(geometry, (), micrograph, spectrum)
+
+    @classmethod
+    def begin_with(cls, images: Images) -> BlockSums:
+        """Begin a block for images like these."""
+        return cls.begin(images.geometry, dtype=np.float32, level=float(images.micrograph.mean(dtype=np.float64)))
 
     @classmethod
     def of(cls, block: blocks.Block) -> BlockSums:
@@ -91,6 +94,14 @@ class BlockSums:
         self.spectrum.remove(other.spectrum)
         gone = {entry.what for entry in other.entries}
         self.entries = tuple(entry for entry in self.entries if entry.what not in gone)
+
+    def astype(self, dtype: Any) -> BlockSums:
+        """The same in another number type."""
+        if self.micrograph.mean.dtype == dtype:
+            return self
+        other = BlockSums.begin(self.geometry, dtype=dtype, level=self.micrograph.offset)
+        other.merge(self)
+        return other
 
     def block(self, parts: dict[str, str] | None = None) -> blocks.Block:
         """What is written; parts : of a base, which lists its blocks in place of the exposures."""

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from focusnb.cli import demo, doctor, projects, step
+from focusnb.cli import demo, doctor, processing, projects, queue, step
 from focusnb.cli.console import complain
 from focusnb.errors import FocusError, ParameterError
 from focusnb.steps.task import as_resource_error
@@ -23,6 +23,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 projects.register(app)
+processing.register(app)
+app.add_typer(queue.app, name="queue")
 app.add_typer(step.app, name="step")
 demo.register(app)
 doctor.register(app)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from focusnb.cli.console import bar, say, show_table
-from focusnb.cli.projects import Workers, process
+from focusnb.cli.processing import Workers, process
 
 Movies = Annotated[int, typer.Option(min=1, help="How many exposures.")]
 SpecimenFile = Annotated[
@@ -94,6 +94,8 @@ def _tell_row(project: Any) -> Any:
     from focusnb.project import storing
 
     def tell(event: Any) -> None:
+        if event.outcome.set is not None:
+            return
         values = storing.findings(project.library, event.exposure)
         wrong = next((s for s in event.outcome.steps if s.status in ("failed", "broken")), None)
         if wrong is not None:

@@ -1,9 +1,8 @@
-"""new, import, run, table, rebuild."""
+"""new, import, table, rebuild."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from focusnb.cli.console import bar, say
-from focusnb.errors import ParameterError, ProjectError
+from focusnb.errors import ParameterError
 from focusnb.modes import MODES
 from focusnb.quantities import Acquisition
 
@@ -20,10 +19,6 @@ Kind = StrEnum("Kind", ["movie", "image"])
 Format = StrEnum("Format", ["csv", "json", "parquet"])
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder.", show_default=False)]
-Workers = Annotated[
-    int | None,
-    typer.Option(min=0, help="Processes that work side by side; 0 works in this one. Default: one per core."),
-]
 
 
 def _facts_help() -> str:
@@ -39,7 +34,6 @@ def register(app: typer.Typer) -> None:
     """Add these commands."""
     app.command("new")(new)
     app.command("import")(import_files)
-    app.command("run")(run)
     app.command("table")(table)
     app.command("rebuild")(rebuild)
 
@@ -97,80 +91,6 @@ def import_files(
     say(", ".join(parts))
 
 
-def run(
-    folder: Folder,
-    until_idle: Annotated[
-        bool, typer.Option("--until-idle", help="Return when nothing waits; without it, go on with what is imported.")
-    ] = False,
-    workers: Workers = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Try again what failed with the same inputs.")] = False,
-    gpu: Annotated[bool, typer.Option("--gpu", help="Compute on a CUDA device (extra: gpu).")] = False,
-) -> None:
-    """Process what is new or stale."""
-    from focusnb.project.project import Project
-
-    with Project.open(folder) as project:
-        process(project, workers=workers, until_idle=until_idle, retry=retry, gpu=gpu)
-
-
-def process(
-    project: Any,
-    *,
-    workers: int | None,
-    until_idle: bool = True,
-    retry: bool = False,
-    gpu: bool = False,
-    on_stored: Callable[[Any], None] | None = None,
-    reasons: bool = True,
-    submit: Callable[[Any], int] | None = None,
-) -> Any:
-    """Run a project's queue with a progress bar and a summary; ``submit`` queues other work than what is stale, and
-    ``reasons`` tells why exposures failed.
-    """
-    from focusnb.processing.executors import make_executor
-    from focusnb.processing.processor import Processor
-
-    if project.library.read_only:
-        raise ProjectError(f"{project.folder}: cannot be written; give this user write access and run again")
-    processor = Processor(project)
-    (submit or (lambda p: p.submit_stale(retry=retry)))(processor)
-    waiting = sum(processor.queue().get(state, 0) for state in ("queued", "running"))
-    if not waiting and until_idle:
-        wrong = len(project.ids(status="failed")) + len(project.ids(status="broken"))
-        say(
-            "Nothing to do"
-            + (f"; {wrong} failed before: --retry tries them again" if wrong and not retry else ": all is up to date")
-        )
-        return None
-    executor = make_executor(workers, gpu=gpu)
-    finished = 0
-    try:
-        processor = Processor(project, executor)
-        with bar(waiting, "Processing") as advance:
-
-            def tell(event: Any) -> None:
-                nonlocal finished
-                finished += event.kind == "stored"
-                if event.kind == "stored" and on_stored is not None:
-                    on_stored(event)
-                advance(finished, event.progress.message if event.progress else event.name)
-
-            summary = processor.run(
-                until_idle=until_idle,
-                on_event=tell,
-                refill=None if until_idle else processor.submit_stale,
-            )
-    finally:
-        executor.close()
-    for name, reason in summary.reasons.items() if reasons else ():
-        say(reason if reason.startswith(name) else f"{name}: {reason}")
-    parts = [f"{summary.done} done"]
-    parts += [f"{summary.failed} failed"] * bool(summary.failed)
-    parts += [f"{summary.broken} broken (a fault in a step: the traceback is in its log.txt)"] * bool(summary.broken)
-    say(f"{', '.join(parts)} in {summary.seconds:.0f} s")
-    return summary
-
-
 def table(
     folder: Folder,
     format: Annotated[Format, typer.Option(help="csv, json or parquet.")] = Format.csv,
@@ -185,12 +105,16 @@ def table(
         frame = project.table(trial=trial)
     if group is not None:
         frame = frame[frame["group"] == group]
-    data = encode_table(frame, str(format))
+    write_out(encode_table(frame, str(format)), str(format), out)
+
+
+def write_out(data: bytes, format: str, out: Path | None) -> None:
+    """Write data to a file or to standard output."""
     if out is not None:
         from focusnb.io import files
 
         files.write_bytes(out, data)
-    elif format is Format.parquet and sys.stdout.isatty():
+    elif format == "parquet" and sys.stdout.isatty():
         raise ParameterError("parquet is not text; give a file with --out, or redirect the output")
     else:
         sys.stdout.buffer.write(data)
@@ -199,12 +123,17 @@ def table(
 
 def encode_table(frame: Any, format: str) -> bytes:
     """Encode a table of exposures; a missing value is empty, a number never shortened."""
-    import io
 
     frame = frame.reset_index()
     first = ["exposure", "group", "status", "reason"]
-    frame = frame[[*first, *(name for name in frame.columns if name not in first)]]
+    return encode_frame(frame[[*first, *(name for name in frame.columns if name not in first)]], format)
+
+
+def encode_frame(frame: Any, format: str) -> bytes:
+    """Encode a table without its index."""
     if format == "parquet":
+        import io
+
         buffer = io.BytesIO()
         frame.to_parquet(buffer, index=False)
         return buffer.getvalue()

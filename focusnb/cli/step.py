@@ -10,7 +10,8 @@ import typer
 
 from focusnb.cli.console import say
 from focusnb.cli.declared import limits_text, with_options
-from focusnb.cli.projects import Folder, process
+from focusnb.cli.processing import process
+from focusnb.cli.projects import Folder
 from focusnb.errors import ParameterError
 
 app = typer.Typer(help="List, describe, tune and run single steps.", no_args_is_help=True)

@@ -21,6 +21,8 @@ SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,
     "distributed.admin.log-format": "%(message)s",
     "distributed.logging.distributed": "critical",
+    # a step that holds the interpreter keeps its worker silent; one that hangs has its own time-out
+    "distributed.scheduler.worker-ttl": "1 hour",
     # what fills a worker's memory is no result that dask could spill, and a paused worker would wait for ever
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from focusnb.errors import ParameterError, ProjectError, ResourceError
-from focusnb.processing.executors import Executor, Lost, Result, make_executor
+from focusnb.processing.executors import Executor, Lost, Result
 from focusnb.processing.queue import Queue
 from focusnb.processing.workflow import Workflow
 from focusnb.project import lease, requests, sets, storing, tasks
@@ -36,6 +36,9 @@ from focusnb.steps.task import (
 POLL = 1.0
 """Seconds between two looks at what others ask for and queue."""
 
+REFILL_INTERVAL = 30.0
+"""Seconds between two looks for what is stale though nothing was written."""
+
 LOOK_AHEAD = 0.2
 """Seconds for which the head of the queue is taken as it was read: it may be reordered at any time."""
 
@@ -47,6 +50,9 @@ SETS_INTERVAL = 120.0
 
 LONGEST_REST = 300.0
 """Seconds until it is tried again when the machine refuses everything, as a full disk does."""
+
+_SURVEYED = 20
+"""Tasks at the head of the queue by whose needs workers are sized."""
 
 _SETTLE_AT = 100
 """Exposures stored until those that are up to date are marked as such."""
@@ -72,7 +78,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Event:
-    """What happened: ``kind`` is started, progress, step (one has ended), stored, lost, cancelled or waiting.
+    """What happened: ``kind`` is ready, started, progress, step (one has ended), stored, lost, cancelled or waiting.
 
     A task over a set has exposure 0 and the name of the set.
     """
@@ -90,13 +96,28 @@ Tell = Callable[[Event], None]
 _Word = tuple[str, Result | Progress]
 
 
+def open_cluster_here(cost: Cost) -> Executor:
+    """Start workers on this machine that belong to this process alone."""
+    from focusnb.processing.clusters import open_cluster
+
+    return open_cluster(None, cost=cost)
+
+
 class Processor:
     """Works on one project through one executor; only one at a time can (see :func:`lease.take_lease`)."""
 
-    def __init__(self, project: Project, executor: Executor | None = None) -> None:
+    def __init__(self, project: Project, executor: Executor | Callable[[Cost], Executor] | None = None) -> None:
+        """Take an executor, or a function that makes one (and is told what the tasks that wait occupy at their worst)
+        when there is something to do; by default processes of this machine.
+        """
         self.project = project
         self._queue = Queue(project)
-        self._executor = executor
+        self._executor: Executor | None = None
+        self._make: Callable[[Cost], Executor] = open_cluster_here
+        if callable(executor):
+            self._make = executor
+        else:
+            self._executor = executor
         self._inbox: queue.SimpleQueue[_Word] = queue.SimpleQueue()
         self._unread: deque[_Word] = deque()
         self._flying: dict[str, tuple[Task, tasks.QueuedTask]] = {}
@@ -104,6 +125,8 @@ class Processor:
         self._words: dict[str, Progress] = {}
         self._stored: list[tuple[int, tuple[str, ...]]] = []
         self._spared: dict[int, tuple[float, float]] = {}
+        self._sets_seen = -1
+        self._refilled: tuple[int, float, list[int]] = (-1, 0.0, [])
         self._rest, self._rest_until = 0.0, 0.0
         self._stopped = self._aborted = False
         self._workflows: dict[tuple[str, ...], Workflow] = {}
@@ -121,11 +144,19 @@ class Processor:
         return self._queue.submit_stale(**options)
 
     def refill(self) -> int:
-        """Queue what has become stale since, but for what somebody cancelled or the machine has just refused."""
-        now = time.monotonic()
-        return self._queue.submit_stale(
-            cancelled=False, without=[identity for identity, (until, _) in self._spared.items() if until > now]
-        )
+        """Queue what has become stale since, but for what somebody cancelled or the machine has just refused.
+
+        Looks at the exposures only where something was written since the last look, or a while ago: files of steps and
+        programs change without a word.
+        """
+        now, revision = time.monotonic(), self.project.revision
+        refused = [identity for identity, (until, _) in self._spared.items() if until > now]
+        seen, at, left_out = self._refilled
+        if seen == revision and now - at < REFILL_INTERVAL and left_out == refused:
+            return 0
+        queued = self._queue.submit_stale(cancelled=False, without=refused)
+        self._refilled = (self.project.revision if queued else revision, now, refused)
+        return queued
 
     def queue(self) -> dict[str, int]:
         """Number of tasks by state."""
@@ -141,11 +172,13 @@ class Processor:
         *,
         until_idle: bool = True,
         on_event: Tell | None = None,
+        begin: Callable[[], object] | None = None,
         refill: Callable[[], int] | None = None,
     ) -> Summary:
         """Work until the queue is empty, or for ever.
 
         until_idle : return when nothing waits any more, or when the queue is paused
+        begin : called once this process has become the one that works; queues what is to be done
         on_event : told of each start, progress, step and result, in this thread
         refill : called when the queue runs empty; queues more work and returns how much
 
@@ -164,9 +197,15 @@ class Processor:
             summary.lost += tasks.recover(self.project, epoch)
             for old in requests.pending(library):
                 requests.answer(library, old.id, "nobody worked on the project")
+            if begin is not None:
+                begin()
+            self._forget()
             if executor is None:
-                executor = make_executor()
+                if until_idle and not self._more(refill):
+                    return summary
+                executor = self._make(self._largest_cost())
             lease.show_dashboard(library, epoch, executor.address)
+            tell(Event("ready", 0, "", reason=executor.address))
             self._work(epoch, heart, executor, tell, summary, until_idle=until_idle, refill=refill)
         finally:
             if executor is not None and self._flying:
@@ -213,7 +252,7 @@ class Processor:
                 fresh = False
                 if now - sets_at > SETS_INTERVAL:
                     sets_at = now
-                    self._queue.submit_sets()
+                    self._submit_sets()
                 if not self._flying and not begun and not self._unread:
                     self._settle()
                     if self._stopped:
@@ -232,13 +271,30 @@ class Processor:
                     told_busy = True
                 time.sleep(POLL)
 
+    def _largest_cost(self) -> Cost:
+        """What the tasks at the head of the queue occupy at their worst."""
+        cost = Cost(0)
+        for queued in tasks.waiting(self.project.library, _SURVEYED):
+            with contextlib.suppress(ParameterError):  # told when its turn comes
+                cost |= self._prepare(0, queued, gpu=False)[1]
+        return cost if cost.memory else Cost()
+
     def _more(self, refill: Callable[[], int] | None) -> bool:
         """Whether there is something to begin, looking for more where there is not."""
         if tasks.waiting(self.project.library, 1):
             return True
         if self._queue.paused:
             return False
-        return bool((refill() if refill is not None else 0) or self._queue.submit_sets())
+        return bool((refill() if refill is not None else 0) or self._submit_sets())
+
+    def _submit_sets(self) -> bool:
+        """Queue the steps over sets where something was written since they were last looked at."""
+        revision = self.project.revision
+        if revision == self._sets_seen:
+            return False
+        queued = self._queue.submit_sets()
+        self._sets_seen = self.project.revision if queued else revision
+        return bool(queued)
 
     def _look(self, executor: Executor) -> None:
         """See what others ask for, and whether the cluster is still there."""

@@ -33,6 +33,9 @@ LOOK = 0.1
 SLOW = 0.5
 """Seconds of a task after which memory is given back: it costs more than a small task itself."""
 
+LONGEST = 1e8
+"""Seconds of a time-out that the interpreter can count."""
+
 WARM_UP = 120.0
 """Seconds a task waits at most for the warm-up of its worker."""
 
@@ -43,10 +46,10 @@ WARM_UP = 120.0
 class Station(WorkerPlugin):
     """Prepares a worker process; registered by the client, so that workers which were started by others have it too."""
 
-    name = "focusnb"
-
     def __init__(self, steps: tuple[str, ...] = (), *, use_gpu: bool = False) -> None:
         """``steps`` : chain to warm up with; none where empty."""
+        # by another name: a client that asks for no warm-up does not end that of another
+        self.name = "focusnb-warm" if steps else "focusnb"
         self._steps = steps
         self._use_gpu = use_gpu
 
@@ -169,7 +172,7 @@ class _Watch:
         """Arm the time-out: a thread without Python in it ends the process, also where the GIL is held."""
         self._step = call.step
         self._write_words(step=call.step, seconds=timeout, thread=threading.get_ident())
-        faulthandler.dump_traceback_later(timeout, exit=True, file=self._file)
+        faulthandler.dump_traceback_later(min(max(timeout, 0.01), LONGEST), exit=True, file=self._file)
 
     def ended(self, so_far: Outcome) -> None:
         """Keep what was done, should a later step end this process."""

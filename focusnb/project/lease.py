@@ -212,5 +212,3 @@ def check_lease(transaction: Transaction, epoch: int) -> None:
         raise LeaseLost(
             f"this process was succeeded by another one (epoch {epoch}, now {present}); it writes nothing more"
         )
-
-

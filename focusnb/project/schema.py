@@ -256,7 +256,6 @@ requests = sa.Table(
 )
 
 
-
 def _to_version_2(connection: sa.Connection) -> None:
     for table, column in (
         ("exposures", "settled_for TEXT"),

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 LOG = Path("logs") / "serve.log"
 """The log of the detached process, in the project's folder."""
 
+_READY = "workers are ready"
+
 PATIENCE = 60.0
 """Seconds until a process that was started or asked to stop is given up."""
 
@@ -219,17 +221,19 @@ def _detach(project: Project, options: list[str]) -> None:
         )
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        held = lease.holder(project.library)
-        if held is not None and held["process"] == started.pid:
+        with open(log, "rb") as file:
+            file.seek(size)
+            said = file.read().decode("utf-8", "replace")
+        if _READY in said:
             say(f"Process {started.pid} works on {project.folder} from now on; its log is {log}")
+            held = lease.holder(project.library)
+            if held is not None and held["dashboard"]:
+                say(f"Its cluster can be watched at {held['dashboard']}")
             say(f"Look at it: focusnb queue show {project.folder}    Stop it: focusnb stop {project.folder}")
             return
         if started.poll() is not None:
-            with open(log, "rb") as file:
-                file.seek(size)
-                said = file.read().decode("utf-8", "replace").strip().splitlines()
-            told = said[-1].partition("focusnb: ")[2] or said[-1] if said else f"it ended with {started.returncode}"
-            raise ProjectError(f"{told} (from {log})")
+            lines = said.strip().splitlines() or [f"it ended with {started.returncode} and said nothing"]
+            raise ProjectError(f"{lines[-1].partition('focusnb: ')[2] or lines[-1]} (from {log})")
         time.sleep(0.1)
     raise ProjectError(f"process {started.pid} did not begin within {PATIENCE:.0f} s; see {log}")
 
@@ -274,7 +278,7 @@ def _logger(path: Path) -> logging.Logger:
 
 def _note(logger: logging.Logger, event: Event) -> None:
     if event.kind == "ready":
-        logger.info("workers are ready%s", f"; they can be watched at {event.reason}" if event.reason else "")
+        logger.info("%s%s", _READY, f"; they can be watched at {event.reason}" if event.reason else "")
     elif event.kind == "stored" and event.outcome is not None:
         wrong = [step for step in event.outcome.steps if step.status in ("failed", "broken")]
         seconds = event.outcome.finished - event.outcome.started

@@ -225,9 +225,14 @@ def move(
 ) -> None:
     """Move tasks to just before or after another one."""
     with _open(folder) as (project, queue):
-        moved = _tasks(project, queue, which)
-        place = {name: _tasks(project, queue, [text])[0] for name, text in _given(before=before, after=after).items()}
-        say(f"{queue.move(moved, **place)} moved")
+        (name, anchor), *_ = _given(before=before, after=after).items()
+        moved = queue.move(_tasks(project, queue, which), **{name: _tasks(project, queue, [anchor])[0]})
+        say(f"{moved} moved")
+
+
+def _is_task(name: str) -> bool:
+    """Whether a name may be the beginning of a task's id, long enough not to be meant otherwise."""
+    return len(name) >= 4 and all(c in "0123456789abcdef" for c in name)
 
 
 def _given(**values: str | None) -> dict[str, str]:
@@ -242,9 +247,11 @@ def _tasks(project: Project, queue: Queue, names: list[str]) -> list[str]:
     waiting = table[table["state"].isin(["queued", "held"])]
     found: list[str] = []
     for name in names:
-        tasks = list(waiting["task"][(waiting["exposure"] == name) | waiting["task"].str.startswith(name)])
+        tasks = list(waiting["task"][waiting["exposure"] == name])
         if not tasks and name.isdigit():
             tasks = list(waiting["task"][waiting["exposure_id"] == int(name)])
+        if not tasks and _is_task(name):
+            tasks = list(waiting["task"][waiting["task"].str.startswith(name)])
         if not tasks:
             raise ParameterError(f"{name} does not wait; 'focusnb queue show {project.folder}' lists what does")
         found += tasks
@@ -333,7 +340,7 @@ def _which(
         try:
             exposures.append(project.find(name))
         except ParameterError:
-            if len(name) < 4 or not all(c in "0123456789abcdef" for c in name):
+            if not _is_task(name):
                 raise
             tasks.append(name)
     if exposures and tasks:

@@ -36,6 +36,9 @@ LINGER = 30.0
 CONNECT = 5.0
 """Seconds to wait for a scheduler."""
 
+CONNECT_AGAIN = 2.0
+"""Seconds to wait for one that was lost, at each attempt."""
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -284,17 +287,18 @@ def _connect_by_address(config: ClusterConfig, chain: tuple[str, ...]) -> DaskEx
 
     address = config.get("address")
 
-    def connect() -> Any:
-        return Client(address, timeout=CONNECT, set_as_default=False)
-
     try:
-        client = connect()
+        client = Client(address, timeout=CONNECT, set_as_default=False)
     except (OSError, TimeoutError) as error:
         raise ProjectError(
             f"{config.source}: no scheduler answers at {address} within {CONNECT:g} s; start it, or correct the address"
         ) from error
     return DaskExecutor(
-        client, gpu=config.gpu, reconnect=connect, warm=chain, cure="start workers with a higher --memory-limit"
+        client,
+        gpu=config.gpu,
+        reconnect=lambda: Client(address, timeout=CONNECT_AGAIN, set_as_default=False),
+        warm=chain,
+        cure="start workers with a higher --memory-limit",
     )
 
 

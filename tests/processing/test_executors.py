@@ -98,7 +98,7 @@ def test_a_step_that_takes_too_much_memory_is_ended_with_both_numbers(tmp_path: 
 def test_one_task_can_be_withdrawn(tmp_path: Path, cluster: LocalCluster) -> None:
     waiting = Waiting()
     wait_until(lambda: cluster.slots == 2)
-    tasks = [told(tmp_path, name, "import time; time.sleep(2.5)") for name in ("gone", "stays")]
+    tasks = [told(tmp_path, name, "import time; time.sleep(1.5)") for name in ("gone", "stays")]
     for task in tasks:
         cluster.submit(task, waiting.done)
     wait_until(lambda: begun(tasks[0]) and begun(tasks[1]))

@@ -65,7 +65,7 @@ def test_what_waits_already_is_not_queued_twice_but_other_choices_are(shots: Pro
 def test_events_come_in_order_and_the_summary_counts(shots: Project) -> None:
     events: list[Event] = []
     summary = process(shots, on_event=events.append)
-    kinds = [(event.kind, event.name) for event in events if event.kind not in ("progress", "step")]
+    kinds = [(event.kind, event.name) for event in events if event.kind not in ("ready", "progress", "step")]
     assert kinds == [(kind, name) for name in "abcd" for kind in ("started", "stored")]
     assert [e.progress.message for e in events if e.progress and e.name == "a"] == ["loaded"]
     assert [(e.step.step, e.step.status) for e in events if e.step and e.name == "d"] == [

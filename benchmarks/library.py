@@ -102,12 +102,12 @@ def _python(text: str, *arguments: str) -> str:
     return subprocess.run([sys.executable, "-c", text, *arguments], capture_output=True, text=True, check=True).stdout
 
 
-def fill(project: Project, workflow: Workflow, count: int) -> None:
+def fill(project: Project, workflow: Workflow, count: int, first: int = 1) -> None:
     """Write exposures with the facts, findings and runs of a processed session."""
-    draw = random.Random(0)
+    draw = random.Random(first)
     planned: dict[int, Any] = {}
     with project.library.write() as transaction:
-        for number in range(1, count + 1):
+        for number in range(first, first + count):
             candidates = _facts(number, draw)
             name = f"grid_{number:06d}"
             row = {
@@ -126,7 +126,7 @@ def fill(project: Project, workflow: Workflow, count: int) -> None:
             transaction.execute(schema.exposures.insert().values(**row))
             resolved = {key: value for key, (value, _) in facts.resolve(candidates).items()}
             transaction.update_exposure(number, resolved)
-    planned = project.plan(workflow)
+    planned = project.plan(workflow, range(first, first + count))
     with project.library.write() as transaction:
         runs = []
         for identity, calls in planned.items():

@@ -333,7 +333,7 @@ class DaskExecutor:
         flight = self._flying.get(task)
         if flight is None:
             return
-        _take_away(flight.task.run_folder)
+        _take_away(flight)
         self._end(flight, Lost(CANCELLED, blame=False))
         if flight.future is not None and not self._is_lost():
             self._client.cancel([flight.future], force=True)
@@ -390,36 +390,25 @@ class DaskExecutor:
         with self._lock:
             flights = list(self._flying.values())
             self._flying.clear()
-        began = {flight.secret: self._owner(flight) for flight in flights}
-        for flight in flights:
-            _take_away(flight.task.run_folder)
+        working = {} if self._is_lost() else self._client.processing()
+        at_work = {flight.future.key for flight in flights if _take_away(flight) and flight.future is not None}
         if self._is_lost():
-            time.sleep(licence.ENDS)
+            time.sleep(licence.ENDS if flights else 0)
             return
         self._client.cancel([flight.future for flight in flights if flight.future is not None], force=True)
-        self._wait_for({secret: address for secret, address in began.items() if address})
+        self._wait_for_end({address for address, keys in working.items() if at_work & set(keys)})
 
-    def _owner(self, flight: _Flight) -> str:
-        """Return the address of the worker that works on a task; empty where none has begun or all is done."""
-        answer = licence.read_answer(licence.answer_file(flight.task, flight.secret))
-        if answer is None or _is_complete(answer, flight.task):
-            return ""
-        if isinstance(answer, licence.Claim):
-            return answer.address
-        processing = self._client.processing()
-        return next((address for address, keys in processing.items() if flight.future.key in keys), "")
-
-    def _wait_for(self, owners: Mapping[str, str]) -> None:
-        from focusnb.processing.worker import at_work
-
+    def _wait_for_end(self, addresses: set[str]) -> None:
+        """Wait until workers without a licence have ended; what cannot look for it is ended by its nanny."""
         deadline = time.monotonic() + licence.ENDS
-        left = dict(owners)
-        while left and time.monotonic() < deadline:
-            asked = self._client.run(at_work, workers=list(left.values()), on_error="ignore")
-            left = {secret: address for secret, address in left.items() if asked.get(address) == secret}
+        while True:
+            self._client.sync(self._look)
+            left = addresses & set(self._workers)
+            if not left or time.monotonic() > deadline:
+                break
             time.sleep(0.05)
-        if left:  # code that holds the interpreter cannot look for its licence
-            self._client.restart_workers(list(left.values()), timeout=10, raise_for_error=False)
+        if left:
+            self._client.restart_workers(list(left), timeout=10, raise_for_error=False)
 
     def close(self) -> None:
         """Give up what is under way and leave; the cluster stays."""
@@ -571,15 +560,20 @@ def _is_complete(answer: Any, task: Task) -> bool:
     return isinstance(answer, Outcome) and len(answer.steps) == len(task.calls)
 
 
-def _take_away(folder: Path) -> None:
-    """Remove a run folder; by another name first, so that nobody writes into what is half removed."""
+def _take_away(flight: _Flight) -> bool:
+    """Remove a run folder, by another name first; returns whether a worker is at it, which will end."""
+    folder = flight.task.run_folder
     hidden = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}.away")
-    with contextlib.suppress(OSError):
+    try:
         folder.rename(hidden)
-        shutil.rmtree(hidden, ignore_errors=True)
+    except OSError:
+        return False
+    answer = licence.read_answer(hidden / licence.answer_file(flight.task, flight.secret).name)
+    shutil.rmtree(hidden, ignore_errors=True)
+    return answer is not None and not _is_complete(answer, flight.task)
 
 
-def _kill_here(answer: Any) -> bool:
+def _kill_here(answer: licence.Claim | Outcome) -> bool:
     """End a worker of this host at once; False where it is elsewhere."""
     if answer.host != socket.gethostname():
         return False

@@ -35,7 +35,6 @@ class Claim:
     host: str
     process: int
     began: float
-    address: str
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def read_answer(path: Path) -> Claim | Outcome | None:
     try:
         answer = pickle.loads(content)
     except Exception:
-        return Claim("", 0, 0.0, "")  # it was claimed, and no more could be written
+        return Claim("", 0, 0.0)  # it was claimed, and no more could be written
     return answer if isinstance(answer, (Claim, Outcome)) else None
 
 

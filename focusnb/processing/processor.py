@@ -417,10 +417,10 @@ class Processor:
             common |= {"known": dict(group.values), "facts": {}}
         else:
             assert queued.exposure is not None
-            exposure, planned = self._plan(queued.steps, options).one(queued.exposure)
+            exposure, known = storing.with_findings(project.library, queued.exposure)
+            planned = self._plan(queued.steps, options).of(exposure)
             needed = {spec.name for step in workflow.steps for spec in step.needs()}
             facts = exposure.facts
-            known = storing.known_values(project.library, exposure.id, exposure.overrides)
             common |= {"exposure": exposure.id, "name": exposure.name, "folder": exposure.folder, "facts": facts}
             common |= {"overrides": dict(exposure.overrides), "known": known}
             common |= {"specs": tuple(spec for name, spec in project.specs().items() if name in needed)}

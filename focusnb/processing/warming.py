@@ -40,19 +40,20 @@ def standard_chain() -> tuple[str, ...]:
     return MODES["single-particle"].steps["movie"]
 
 
-def warm_up(steps: tuple[str, ...], *, use_gpu: bool = False) -> Any:
+def warm_up(steps: tuple[str, ...], *, folder: str | None = None, use_gpu: bool = False) -> Any:
     """Run a chain of steps on a tiny movie in a temporary folder; returns its outcome.
+
+    folder : where that is made; by default where the system keeps temporary files
 
     It is recorded as most cameras do (integers of 8 bits, LZW TIFF, gain and defects), so that the same kernels are
     compiled. What a step says of so small a movie does not matter.
     """
     from focusnb.steps.task import StepCall, Task, run_task
 
-    with tempfile.TemporaryDirectory(prefix="focusnb-warm-up-") as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(prefix="focusnb-warm-up-", dir=folder) as name:
         calls = tuple(StepCall(step, step) for step in steps)
         task = Task(
-            "warm-up", 0, "warm-up", name, "exposure", calls, facts=_movie(folder), use_gpu=use_gpu, trial="warm-up"
+            "warm-up", 0, "warm-up", name, "exposure", calls, facts=_movie(Path(name)), use_gpu=use_gpu, trial="warm-up"
         )
         return run_task(task)
 

@@ -61,7 +61,8 @@ class Station(WorkerPlugin):
         worker.memory_manager.memory_spill_fraction = False
         keep_kernels()
         if self._steps and not _here.warming:
-            _here.warm_up(self._steps, use_gpu=self._use_gpu)
+            # dask removes what a worker that was killed has left in its own folder
+            _here.warm_up(self._steps, folder=worker.local_directory, use_gpu=self._use_gpu)
 
 
 def leave_interrupts_to_the_client() -> None:
@@ -88,7 +89,7 @@ def run_on_worker(task: Task, secret: str, topic: str) -> Outcome | str | None:
     _here.wait_until_warm()
     with _here.alone:
         answer = licence.answer_file(task, secret)
-        claim = pickle.dumps(licence.Claim(socket.gethostname(), os.getpid(), licence.process_began(), worker.address))
+        claim = pickle.dumps(licence.Claim(socket.gethostname(), os.getpid(), licence.process_began()))
         for wait in (0.1, 0.4, 1.0, None):
             try:
                 descriptor = os.open(answer, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
@@ -116,12 +117,6 @@ def run_on_worker(task: Task, secret: str, topic: str) -> Outcome | str | None:
         if time.monotonic() - began > SLOW:
             _give_memory_back()
         return outcome
-
-
-def at_work() -> str:
-    """Return the secret of the task this process works on; empty where it waits for one."""
-    watch = _here.watch
-    return "" if watch is None else watch.secret
 
 
 def _name(worker: Any) -> str:
@@ -182,8 +177,8 @@ class _Watch:
 
     def write(self, outcome: Outcome) -> None:
         """Replace the answer; where the disk is full the complete outcome still goes through dask."""
-        if not self._answer.exists():  # to write it would be to take the licence back
-            return
+        if self._is_taken_away():  # to write would be to take the licence back
+            end_this_process()
         part = self._answer.with_name(f"{self._answer.name}.part")
         try:
             part.write_bytes(pickle.dumps(outcome))
@@ -227,16 +222,19 @@ class _Watch:
         now = time.monotonic()
         if now - self._looked >= licence.LOOK:
             self._looked = now
-            try:
-                os.stat(self._answer)
-                self._gone = 0
-            except FileNotFoundError:
-                self._gone += 1
-            except OSError:  # a network file system that does not answer has not taken anything away
-                pass
+            self._gone = self._gone + 1 if self._is_taken_away() else 0
             if self._gone > 1:
                 end_this_process()
         self.tell()
+
+    def _is_taken_away(self) -> bool:
+        try:
+            os.stat(self._answer)
+        except FileNotFoundError:
+            return True
+        except OSError:  # a network file system that does not answer has not taken anything away
+            return False
+        return False
 
     def _write_words(self, **words: Any) -> None:
         with contextlib.suppress(OSError):
@@ -296,12 +294,13 @@ class _Here:
             if watch is not None:
                 watch.look()
 
-    def warm_up(self, steps: tuple[str, ...], *, use_gpu: bool) -> None:
+    def warm_up(self, steps: tuple[str, ...], *, folder: str, use_gpu: bool) -> None:
         """Begin to run a chain on a tiny movie; once in a process."""
 
         def run() -> None:
             try:
-                warm_up(steps, use_gpu=use_gpu and bool(os.environ.get("CUDA_VISIBLE_DEVICES", "all")))
+                has_gpu = bool(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
+                warm_up(steps, folder=folder, use_gpu=use_gpu and has_gpu)
             except Exception as error:  # the first movie pays then, and tells what is wrong
                 print(f"the worker could not be warmed up: {type(error).__name__}: {error}", file=sys.stderr)
             finally:

@@ -326,12 +326,12 @@ class Transaction:
         """The revision of this change; the first use raises the library's."""
         if self._revision is None:
             meta = schema.meta
-            self.connection.execute(
+            value = self.connection.execute(
                 meta.update()
                 .where(meta.c.key == "revision")
                 .values(value=sa.cast(sa.cast(meta.c.value, sa.Integer) + 1, sa.Text))
-            )
-            value = self.connection.execute(sa.select(meta.c.value).where(meta.c.key == "revision")).scalar_one()
+                .returning(meta.c.value)
+            ).scalar_one()
             self._revision = int(value)
         return self._revision
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from focusnb.errors import ParameterError
 from focusnb.project import fingerprints, levels, schema, storing
 from focusnb.project.tasks import MANY
 
@@ -84,14 +83,12 @@ class Plan:
                 self._settled.append({"i": exposure.id, "r": exposure.revision, "c": configuration})
         return planned
 
-    def one(self, identity: int) -> tuple[fingerprints.Exposure, list[fingerprints.Planned]]:
-        """One exposure, and the steps to run on it; ParameterError if there is none."""
-        for exposure in storing.planning_rows(self.project.library, [identity]):
-            own = exposure.id if str(exposure.id) in self._own else None
-            chosen, _ = self._choices(exposure.group, own)
-            options = {"everything": self.everything, "retry": self.retry}
-            return exposure, fingerprints.plan(self.workflow, exposure, chosen, self._programs, **options)
-        raise ParameterError(f"there is no exposure {identity}")
+    def of(self, exposure: fingerprints.Exposure) -> list[fingerprints.Planned]:
+        """The steps to run on one exposure."""
+        own = exposure.id if str(exposure.id) in self._own else None
+        chosen, _ = self._choices(exposure.group, own)
+        options = {"everything": self.everything, "retry": self.retry}
+        return fingerprints.plan(self.workflow, exposure, chosen, self._programs, **options)
 
     def _candidates(self, ids: Iterable[int] | None) -> list[int] | None:
         if self.everything or self.retry or self.params:

@@ -52,19 +52,34 @@ def planning_rows(library: Library, ids: Iterable[int] | None) -> Iterator[Expos
     for row in overridden:
         by_hand.setdefault(row.exposure_id, {})[row.name] = row.value
     for row in rows:
-        facts = {name: value for name, (value, _) in fact_rules.resolve(row.facts or {}).items()}
-        yield Exposure(
-            id=row.id,
-            name=row.exposure,
-            folder=row.folder,
-            group=row.group,
-            kind=facts.get("kind", "movie"),
-            content=row.content or "",
-            facts={**_fact_defaults(), **facts},
-            current=row.current or {},
-            overrides=by_hand.get(row.id, {}),
-            revision=row.revision,
-        )
+        yield _exposure(row._mapping, by_hand.get(row.id, {}))
+
+
+def _exposure(row: Mapping[str, Any], overrides: Mapping[str, Any]) -> Exposure:
+    facts = {name: value for name, (value, _) in fact_rules.resolve(row["facts"] or {}).items()}
+    return Exposure(
+        id=row["id"],
+        name=row["exposure"],
+        folder=row["folder"],
+        group=row["group"],
+        kind=facts.get("kind", "movie"),
+        content=row["content"] or "",
+        facts={**_fact_defaults(), **facts},
+        current=row["current"] or {},
+        overrides=overrides,
+        revision=row["revision"],
+    )
+
+
+def with_findings(library: Library, exposure: int) -> tuple[Exposure, dict[str, Any]]:
+    """An exposure as planning needs it, and its findings in force; ParameterError if there is none."""
+    o = schema.overrides.c
+    in_force = (o.exposure_id == exposure) & o.cleared_at.is_(None)
+    with library.read() as connection:
+        row = records.row_of(connection, exposure)
+        by_hand = dict(connection.execute(sa.select(o.name, o.value).where(in_force).order_by(o.id)).all())  # type: ignore[arg-type]
+    found = {n: row[n] for n in library.column_specs() if n in row and n not in FACTS and row[n] is not None}
+    return _exposure(row, by_hand), {**found, **by_hand}
 
 
 _DEFAULTS: dict[str, Any] = {}
@@ -78,16 +93,7 @@ def _fact_defaults() -> dict[str, Any]:
 
 def findings(library: Library, exposure: int) -> dict[str, Any]:
     """The findings of an exposure in force, overrides included."""
-    (row,) = planning_rows(library, [exposure])
-    return known_values(library, exposure, row.overrides)
-
-
-def known_values(library: Library, exposure: int, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The findings of an exposure with these overrides in force."""
-    with library.read() as connection:
-        row = records.row_of(connection, exposure)
-    found = {n: row[n] for n in library.column_specs() if n in row and n not in FACTS and row[n] is not None}
-    return {**found, **overrides}
+    return with_findings(library, exposure)[1]
 
 
 def store(project: Project, outcome: Outcome) -> bool:

@@ -205,13 +205,12 @@ _imported: set[str] = set()
 def built_in_steps() -> dict[str, type[Step]]:
     """All steps of focusnb itself, by name; their files are imported on the first call."""
     with _loading:
-        for category in CATEGORIES:
+        for category in CATEGORIES.keys() - _imported:
             folder = Path(__file__).parent / category
-            if category in _imported or not (folder / "__init__.py").is_file():
-                continue
-            importlib.import_module(f"focusnb.steps.{category}")
-            for module in pkgutil.iter_modules([str(folder)]):
-                importlib.import_module(f"focusnb.steps.{category}.{module.name}")
+            if (folder / "__init__.py").is_file():
+                importlib.import_module(f"focusnb.steps.{category}")
+                for module in pkgutil.iter_modules([str(folder)]):
+                    importlib.import_module(f"focusnb.steps.{category}.{module.name}")
             _imported.add(category)
         return dict(_built_in)
 

@@ -73,9 +73,8 @@ def test_one_that_waits_behind_another_that_dies_is_not_blamed(tmp_path: Path, c
     assert not any(isinstance(result, Lost) and result.blame for result in others)
 
 
-@pytest.mark.parametrize("code", ["import time\nfor _ in range(600): time.sleep(0.1)", HOLD], ids=["python", "held"])
-def test_a_step_that_hangs_is_ended_and_told_where(tmp_path: Path, cluster: LocalCluster, code: str) -> None:
-    task = told(tmp_path, "hang", code, timeout=0.5)
+def test_a_step_that_hangs_is_ended_and_told_where(tmp_path: Path, cluster: LocalCluster) -> None:
+    task = told(tmp_path, "hang", HOLD, timeout=0.5)
     lost = run(cluster, task)["hang"]
     assert (lost.blame, lost.final, lost.error) == (True, True, "TimeOut")
     assert lost.reason.startswith(

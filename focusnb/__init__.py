@@ -15,16 +15,28 @@ _NAMES = {
     "create_project": ("focusnb.project.project", "create_project"),
     "open_project": ("focusnb.project.project", "open_project"),
     "Workflow": ("focusnb.processing.workflow", "Workflow"),
+    "Queue": ("focusnb.processing.queue", "Queue"),
     "Processor": ("focusnb.processing.processor", "Processor"),
     "Step": ("focusnb.steps.base", "Step"),
     "quantity": ("focusnb.parameters", "quantity"),
 }
 
-__all__ = ["Processor", "Project", "Step", "Workflow", "__version__", "create_project", "open_project", "quantity"]
+__all__ = [
+    "Processor",
+    "Project",
+    "Queue",
+    "Step",
+    "Workflow",
+    "__version__",
+    "create_project",
+    "open_project",
+    "quantity",
+]
 
 if TYPE_CHECKING:
     from focusnb.parameters import quantity
     from focusnb.processing.processor import Processor
+    from focusnb.processing.queue import Queue
     from focusnb.processing.workflow import Workflow
     from focusnb.project.project import Project, create_project, open_project
     from focusnb.steps.base import Step

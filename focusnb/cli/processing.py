@@ -93,14 +93,24 @@ def process(
     on_stored: Callable[[Event], None] | None = None,
     reasons: bool = True,
     submit: Callable[[Processor], int] | None = None,
+    leave: bool = False,
 ) -> Summary | None:
-    """Run a project's queue with a progress bar and a summary; ``submit`` queues other work than what is stale, and
-    ``reasons`` tells why exposures failed.
+    """Run a project's queue with a progress bar and a summary.
+
+    submit : queues other work than what is stale
+    reasons : tell why exposures failed
+    leave : where another process works on the project, leave the work to it
     """
     from focusnb.processing.processor import Processor
+    from focusnb.project import lease
 
     if project.library.read_only:
         raise ProjectError(f"{project.folder}: cannot be written; give this user write access and run again")
+    held = lease.holder(project.library) if leave else None
+    if held is not None and submit is not None:
+        queued = submit(Processor(project))
+        say(f"{queued} queued; {lease.describe_holder(held)} and takes them")
+        return None
     processor = Processor(project, lambda cost: _executor(cost, workers=workers, cluster=cluster, gpu=gpu))
     finished = began = 0
     with bar(0, "Processing") as advance, _stopping_at(processor, signal.SIGTERM):

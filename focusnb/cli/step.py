@@ -186,6 +186,7 @@ def _run(
         submit=lambda processor: processor.submit(
             workflow, ids, trial=trial, params={step.name: values}, everything=everything
         ),
+        leave=True,
     )
 
 

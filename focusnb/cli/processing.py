@@ -264,7 +264,7 @@ def _serve(project: Project, *, cluster: str | None, workers: int | None, timeou
         with _stopping_at(processor, signal.SIGTERM, signal.SIGINT):
             summary = processor.run(
                 until_idle=False,
-                begin=lambda: processor.submit_stale(cancelled=False, timeout=timeout),
+                begin=lambda: processor.submit_stale(asked=False, timeout=timeout),
                 on_event=lambda event: _note(logger, event),
                 refill=processor.refill,
             )

@@ -154,7 +154,7 @@ class Processor:
         seen, at, left_out = self._refilled
         if seen == revision and now - at < REFILL_INTERVAL and left_out == refused:
             return 0
-        queued = self._queue.submit_stale(cancelled=False, without=refused)
+        queued = self._queue.submit_stale(asked=False, without=refused)
         self._refilled = (self.project.revision if queued else revision, now, refused)
         return queued
 
@@ -327,9 +327,11 @@ class Processor:
         by_steps: dict[tuple[str, ...], list[int]] = {}
         for exposure, steps in stored:
             by_steps.setdefault(steps, []).append(exposure)
-        for steps, ids in by_steps.items():
+        for kind in self.project.mode.steps:
             with contextlib.suppress(ParameterError):
-                self.project.settle(self._workflow(steps), ids)
+                workflow = Workflow.of(self.project, kind)
+                if workflow.names in by_steps:
+                    self.project.settle(workflow, by_steps[workflow.names])
 
     # Beginning
 

@@ -72,21 +72,22 @@ class Queue:
         return len(ids)
 
     def submit_stale(
-        self, *, retry: bool = False, cancelled: bool = True, without: Iterable[int] = (), timeout: float | None = None
+        self, *, retry: bool = False, asked: bool = True, without: Iterable[int] = (), timeout: float | None = None
     ) -> int:
         """Queue the project's own workflows for every exposure that needs them; returns how many.
 
-        cancelled : also those whose last task somebody cancelled
+        asked : False where nobody asked for just this: what people hold, cancelled, or queued otherwise is left alone
         without : leave these exposures out
         """
         left_out = set(without)
-        if not cancelled:
-            left_out |= queue.cancelled_last(self._library)
         e = schema.exposures.c
-        kind = sa.literal_column("kind")
+        query = sa.select(e.id, sa.literal_column("kind").label("kind")).where(e.group != TRASH).order_by(e.id)
+        if not asked:
+            left_out |= queue.cancelled_last(self._library)
+            query = query.where(e.status.not_in(("queued", "running")))
         by_kind: dict[str, list[int]] = {}
         with self._library.read() as connection:
-            for row in connection.execute(sa.select(e.id, kind).where(e.group != TRASH).order_by(e.id)):
+            for row in connection.execute(query):
                 if row.id not in left_out:
                     by_kind.setdefault(row.kind or "movie", []).append(row.id)
         return sum(

@@ -78,8 +78,8 @@ def submit(
 ) -> int:
     """Queue the named steps for exposures (or sets), at the end or on top; returns the batch's id.
 
-    Exposures that wait already for the same steps with the same options are not queued twice, but are put on top where
-    that is asked for.
+    Exposures for which the same steps with the same options wait, are held or are under way are not queued twice, but
+    what waits is put on top where that is asked for.
     """
     t, b = schema.tasks, schema.batches
     if trial is not None and not re.fullmatch(r"[\w\-+][\w.\-+ ]*", trial):
@@ -99,7 +99,7 @@ def submit(
                 created_at=now(), who=who(), steps=names, params=options, trial=trial, revision=transaction.revision
             )
         ).inserted_primary_key[0]
-        alike = (t.c.batch_id == b.c.id) & b.c.trial.is_(None) & t.c.state.in_(("queued", "running"))
+        alike = (t.c.batch_id == b.c.id) & b.c.trial.is_(None) & t.c.state.in_(ACTIVE)
         query = sa.select(subject.label("subject"), t.c.steps, b.c.params, t.c.id, t.c.state).where(alike)
         active = transaction.execute(query) if trial is None else ()
         known = {(row.subject, tuple(row.steps)): row for row in active if row.params == options}
@@ -126,7 +126,7 @@ def submit(
             transaction.execute(t.insert(), rows)
         if first:
             again = [(identity, tuple(chain)) for identity, chain in steps.items()]
-            for row in (known[key] for key in again if key in known and known[key].state == "queued"):
+            for row in (known[key] for key in again if key in known and known[key].state in WAITING):
                 transaction.execute(
                     t.update().where(t.c.id == row.id).values(priority=top, revision=transaction.revision)
                 )

@@ -158,7 +158,7 @@ def run_task(task: Task, emit: Emit | None = None, watch: Watch | None = None) -
     steps: tuple[StepOutcome, ...] = ()
     for call in task.calls:
         if watch is not None:
-            step = find_step(call.step, task.steps_folder)
+            step = chain.steps[call.step]
             watch.begins(call, (step.timeout if call.timeout is None else call.timeout) + step.grace)
         steps += (chain.run(call),)
         if watch is not None:
@@ -255,8 +255,9 @@ class _Chain:
         self.absent: dict[str, str] = {}  # by steps that are done and found none
         self.logs: dict[str, str] = {}
         specs = {spec.name: spec for spec in task.specs}
-        for call in task.calls:
-            step = find_step(call.step, task.steps_folder)
+        # once: the user may change the files while the chain runs
+        self.steps = {call.step: find_step(call.step, task.steps_folder) for call in task.calls}
+        for step in self.steps.values():
             specs.update({spec.name: spec for spec in [*step.Inputs.specs(), *step.makes()]})
         self.work = Work(
             task.run_folder,
@@ -270,7 +271,7 @@ class _Chain:
         )
 
     def run(self, call: StepCall) -> StepOutcome:
-        step = find_step(call.step, self.task.steps_folder)
+        step = self.steps[call.step]
         made = {spec.name for spec in step.makes()}
         required = [spec.name for spec in step.Inputs.specs() if spec.required]
         missing = [name for name in required if name in self.unmade and name not in self.task.overrides]

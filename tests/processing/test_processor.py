@@ -17,6 +17,7 @@ import pytest
 from focusnb.errors import ProjectError
 from focusnb.processing.executors import InlineExecutor, LocalCluster
 from focusnb.processing.processor import Event, Processor
+from focusnb.processing.queue import Queue
 from focusnb.processing.workflow import Workflow
 from focusnb.project import lease, schema
 from focusnb.project.project import Project
@@ -347,3 +348,68 @@ def test_a_workflow_of_one_step_is_a_trial_beside_the_adopted_results(shots: Pro
     assert processor.run().done == 1
     assert shots.table(trial="strict").verdict[2] == "bad"
     assert shots.table().verdict[2] == "good"
+
+
+def test_what_is_held_or_cancelled_is_left_alone_by_what_nobody_asked_for(project: Project, tmp_path: Path) -> None:
+    project.add(write_shots(tmp_path / "camera", a="1\n", b="1\n", c="1\n"))
+    line, processor = Queue(project), Processor(project, InlineExecutor())
+    workflow = Workflow.of(project, "movie")
+    line.submit(workflow)
+    line.hold([1])
+    line.cancel([2])
+    assert line.submit_stale(asked=False) == 0
+    assert line.submit_stale() == 3  # asked for: the one cancelled is queued again, the held one stays held
+    assert processor.queue() == {"queued": 2, "held": 1, "cancelled": 1}
+    processor.run()
+    assert statuses(project)["a"] == "queued"
+    line.release([1])
+    processor.run()
+    assert not {"queued", "running"} & set(statuses(project).values())
+
+
+def test_progress_and_results_of_each_step_are_there_while_the_chain_goes_on(
+    project: Project, tmp_path: Path, cluster: LocalCluster
+) -> None:
+    project.add(write_shots(tmp_path / "camera", a="sleep scale 2\n"))
+    seen: list[Any] = []
+
+    def look() -> None:
+        with Project.open(project.folder) as other:
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline and not seen:
+                table = Queue(other).table()
+                seen.extend(row for row in table.itertuples() if row.state == "running" and row.finished)
+                time.sleep(0.1)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    process(project, executor=cluster)
+    thread.join()
+    (row,) = seen
+    assert row.exposure == "a"
+    assert row.worker
+    assert [(step["step"], step["status"], step["values"]["level"]) for step in row.finished] == [("load", "done", 7.0)]
+    assert Queue(project).table().empty
+
+
+def test_a_running_exposure_can_be_cancelled(project: Project, tmp_path: Path, cluster: LocalCluster) -> None:
+    project.add(write_shots(tmp_path / "camera", a="sleep scale 600\n", b="1\n", c="1\n"))
+    other = Project.open(project.folder)
+    line = Queue(other)
+
+    def cancel() -> None:
+        while statuses(other)["a"] != "running":
+            time.sleep(0.05)
+        time.sleep(0.5)
+        assert line.cancel([1]) == 1
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    summary = process(project, executor=cluster)
+    thread.join()
+    other.close()
+    assert (summary.done, summary.cancelled, summary.failed) == (2, 1, 0)
+    assert statuses(project) == {"a": "new", "b": "done", "c": "done"}
+    assert Processor(project).queue() == {"done": 2, "cancelled": 1}
+    assert set(project.runs(exposure=1).reason) == {"it was cancelled"}
+    assert left_overs(project.folder) == []

@@ -6,14 +6,20 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from focusnb.errors import ProjectError
+from focusnb.processing.executors import InlineExecutor
+from focusnb.processing.processor import Processor
+from focusnb.processing.queue import Queue
+from focusnb.project import lease
 from focusnb.project.project import Project
 from focusnb.steps import trust
 from tests.projects import CHAIN, STEPS, process, statuses, write_shots
@@ -21,7 +27,7 @@ from tests.projects import CHAIN, STEPS, process, statuses, write_shots
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """A server of its own on loopback; PostgreSQL refuses to run as root."""
+    """A server of its own on loopback with two databases; PostgreSQL refuses to run as root."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not programs:
         pytest.skip("PostgreSQL is not installed on this machine")
@@ -45,6 +51,7 @@ def server() -> Iterator[str]:
     except (subprocess.CalledProcessError, FileNotFoundError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         pytest.skip(f"PostgreSQL cannot be started here: {error}")
+    run("createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "postgres", "second")
     yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
     run("pg_ctl", "-D", f"{folder}/data", "-m", "immediate", "stop")
     shutil.rmtree(folder, ignore_errors=True)
@@ -74,3 +81,48 @@ def test_a_project_lives_on_a_server(server: str, tmp_path: Path) -> None:
         assert process(project).done == 1
     with pytest.raises(ProjectError, match="holds a project's library already"):
         Project.create(tmp_path / "other", mode="drift", library=server)
+
+
+CLIENT = """
+import random, sys
+from focusnb import Queue, Workflow, open_project
+from tests.projects import chain
+project = open_project(sys.argv[1])
+queue, draw = Queue(project), random.Random(int(sys.argv[2]))
+for turn in range(12):
+    some = draw.sample(project.ids(), 3)
+    queue.submit(chain(project), some, first=draw.random() < 0.5, everything=True)
+    queue.put_first(draw.sample(project.ids(), 1))
+    queue.cancel(draw.sample(project.ids(), 1))
+    project.flag(some, draw.choice(["red", "green", None]))
+"""
+
+
+def test_several_clients_and_a_processor_share_a_server(server: str, tmp_path: Path) -> None:
+    camera = write_shots(tmp_path / "camera", **{f"s{number}": "1\n" for number in range(8)})
+    library = f"{server.rpartition('/')[0]}/second"
+    with Project.create(tmp_path / "project", mode="drift", library=library) as project:
+        (project.folder / "steps" / "chain.py").write_text(textwrap.dedent(STEPS))
+        trust.trust(project.folder)
+        project.declare()
+        project.use_steps(*CHAIN)
+        project.add(camera, kind="movie", facts={"voltage": 300})
+        clients = [
+            subprocess.Popen([sys.executable, "-c", CLIENT, str(project.folder), str(seed)], stderr=subprocess.PIPE)
+            for seed in range(2)
+        ]
+        processor = Processor(project, InlineExecutor())
+        deadline = time.monotonic() + 100
+        while any(client.poll() is None for client in clients) and time.monotonic() < deadline:
+            processor.run()
+        for client in clients:
+            _, errors = client.communicate(timeout=10)
+            assert client.returncode == 0, errors.decode()
+        processor.run()
+        assert not {"queued", "running"} & set(statuses(project).values())
+        counts = processor.queue()
+        assert set(counts) <= {"done", "cancelled"}
+        assert counts["done"] > 0
+        log = Queue(project).log(sort="exposure")
+        assert set(log["status"]) == {"done"}
+        assert lease.holder(project.library) is None

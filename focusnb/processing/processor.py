@@ -134,6 +134,7 @@ class Processor:
         self._steps_folder: str | None = None
         self._waiting: deque[tasks.QueuedTask] = deque()
         self._waiting_at = 0.0
+        self._nothing_at = -1
 
     def submit(self, workflow: Workflow, exposures: Iterable[int] | None = None, **options: Any) -> int:
         """Queue a workflow for exposures; see :meth:`Queue.submit`."""
@@ -188,6 +189,7 @@ class Processor:
         summary, started = Summary(), time.monotonic()
         # results of an earlier call that was interrupted arrive in an inbox nobody looks into
         self._inbox, self._unread = queue.SimpleQueue(), deque()
+        self._waiting, self._nothing_at = deque(), -1
         tell = on_event or (lambda event: None)
         library = self.project.library
         epoch = lease.take_lease(library, tell=lambda text: tell(Event("waiting", 0, "", reason=text)))
@@ -257,10 +259,11 @@ class Processor:
                     self._settle()
                     if self._stopped:
                         return
-                    if not self._more(refill) and until_idle:
+                    begun = self._more(refill)
+                    if not begun and until_idle:
                         return
-                # tasks that came to nothing leave nothing to wait for
-                wait = 0.0 if begun and not self._flying else PROGRESS_INTERVAL
+                # tasks that came to nothing, and those just queued, leave nothing to wait for
+                wait = PROGRESS_INTERVAL if self._flying else 0.0 if begun and executor.slots else POLL
                 self._receive(epoch, tell, summary, timeout=wait)
                 told_busy = False
             except (LibraryBusy, LibraryFull) as error:
@@ -281,7 +284,7 @@ class Processor:
 
     def _more(self, refill: Callable[[], int] | None) -> bool:
         """Whether there is something to begin, looking for more where there is not."""
-        if tasks.waiting(self.project.library, 1):
+        if self._nothing_at != self.project.revision and tasks.waiting(self.project.library, 1):
             return True
         if self._queue.paused:
             return False
@@ -344,7 +347,12 @@ class Processor:
             return False
         now = time.monotonic()
         if not self._waiting or now - self._waiting_at > LOOK_AHEAD:
+            revision = self.project.revision
+            if revision == self._nothing_at:
+                return False
             self._waiting, self._waiting_at = deque(tasks.waiting(self.project.library, max(free, 8))), now
+            # until somebody writes, nothing more waits
+            self._nothing_at = -1 if self._waiting else revision
         begun = False
         for _ in range(min(free, len(self._waiting))):
             self._start(epoch, executor, self._waiting.popleft(), tell, summary)

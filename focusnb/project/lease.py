@@ -24,6 +24,8 @@ HEARTBEAT = 3.0
 SILENCE = 30.0
 """Seconds of silence after which a process on another host, or a stopped one on this, counts as dead."""
 
+_EPOCH = sa.select(schema.lease.c.epoch)
+
 _working: set[tuple[str, int]] = set()
 """Libraries this process works on, with the epoch."""
 
@@ -207,7 +209,7 @@ def check_lease(transaction: Transaction, epoch: int) -> None:
     """LeaseLost unless this epoch is the present one; 0 is for callers outside a processor."""
     if not epoch:
         return
-    present = transaction.execute(sa.select(schema.lease.c.epoch)).scalar()
+    present = transaction.execute(_EPOCH).scalar()
     if present != epoch:
         raise LeaseLost(
             f"this process was succeeded by another one (epoch {epoch}, now {present}); it writes nothing more"

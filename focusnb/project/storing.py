@@ -96,16 +96,18 @@ def findings(library: Library, exposure: int) -> dict[str, Any]:
     return with_findings(library, exposure)[1]
 
 
+_RUN_STATES = sa.select(schema.runs.c.id, schema.runs.c.status).where(
+    schema.runs.c.id.in_(sa.bindparam("ids", expanding=True))
+)
+
+
 def store(project: Project, outcome: Outcome) -> bool:
     """Adopt the files of an outcome by rename and its values in one transaction; False if it was stored before."""
     run_folder = project.folder / outcome.folder / run_folder_name(outcome.task, outcome.epoch)
     gone: list[str] = []
     with project.library.write() as transaction:
         check_lease(transaction, outcome.epoch)
-        r = schema.runs
-        states = dict(
-            transaction.execute(sa.select(r.c.id, r.c.status).where(r.c.id.in_([s.run for s in outcome.steps]))).all()
-        )
+        states = dict(transaction.execute(_RUN_STATES, {"ids": [step.run for step in outcome.steps]}).all())
         if states and all(state not in ("running", "queued") for state in states.values()):
             return False
         for step in outcome.steps:
@@ -164,13 +166,12 @@ def _store_run(transaction: Transaction, outcome: Outcome, step: StepOutcome, *,
         "worker": outcome.worker or f"{outcome.host}:{outcome.process}",
         "log": step.log,
         "traceback": step.traceback or None,
-        "revision": transaction.revision,
     }
-    runs = schema.runs
     if known:
-        transaction.execute(runs.update().where(runs.c.id == step.run).values(**values))
+        transaction.update(schema.runs, step.run, values)
     else:
-        transaction.execute(runs.insert().values(id=step.run, **values))
+        row = {"id": step.run, **values, "revision": transaction.revision}
+        transaction.execute(schema.runs.insert(), row)
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -178,11 +178,19 @@ def refresh(transaction: Transaction, over: str, ids: Iterable[int]) -> None:
 
 def active_states(transaction: Transaction, over: str, identity: int) -> set[str]:
     """States of the tasks under way for an exposure (or a set), trials left out."""
+    return set(transaction.execute(_ACTIVE_STATES[over], {"identity": identity}).scalars())
+
+
+def _active_states(subject: sa.Column[Any]) -> sa.Select[Any]:
     t, b = schema.tasks.c, schema.batches.c
-    subject = t.exposure_id if over == "exposure" else t.set_id
     query = sa.select(t.state).join(schema.batches, b.id == t.batch_id)
-    query = query.where((subject == identity) & t.state.in_(ACTIVE) & b.trial.is_(None))
-    return set(transaction.execute(query).scalars())
+    return query.where((subject == sa.bindparam("identity")) & t.state.in_(ACTIVE) & b.trial.is_(None))
+
+
+_ACTIVE_STATES = {
+    "exposure": _active_states(schema.tasks.c.exposure_id),
+    "set": _active_states(schema.tasks.c.set_id),
+}
 
 
 def status_of(states: set[str], current: Mapping[str, Mapping[str, Any]]) -> tuple[str, str | None]:
@@ -262,22 +270,10 @@ def start(library: Library, epoch: int, task: QueuedTask, runs: Iterable[Mapping
 
     False if somebody cancelled it or kept it back at the last moment.
     """
-    t = schema.tasks
     with library.write() as transaction:
         check_lease(transaction, epoch)
-        taken = transaction.execute(
-            t.update()
-            .where((t.c.id == task.id) & (t.c.state == "queued"))
-            .values(
-                state="running",
-                attempts=task.attempts + 1,
-                epoch=epoch,
-                started_at=now(),
-                finished_at=None,
-                reason=None,
-                revision=transaction.revision,
-            )
-        ).rowcount
+        values = {"tried": task.attempts + 1, "by": epoch, "at": now(), "raised": transaction.revision}
+        taken = transaction.execute(_TAKE, {"task": task.id, **values}).rowcount
         if not taken:
             return False
         common = {
@@ -294,9 +290,23 @@ def start(library: Library, epoch: int, task: QueuedTask, runs: Iterable[Mapping
         transaction.execute(schema.runs.insert(), [{**common, **run} for run in runs])
         if task.trial is None:
             table, identity = _subject(task.exposure, task.set)
-            values = {"status": "running", "revision": transaction.revision}
-            transaction.execute(table.update().where(table.c.id == identity).values(values))
+            transaction.update(table, identity, {"status": "running"})
     return True
+
+
+_TAKE = (
+    schema.tasks.update()
+    .where((schema.tasks.c.id == sa.bindparam("task")) & (schema.tasks.c.state == "queued"))
+    .values(
+        state="running",
+        attempts=sa.bindparam("tried"),
+        epoch=sa.bindparam("by"),
+        started_at=sa.bindparam("at"),
+        finished_at=sa.null(),
+        reason=sa.null(),
+        revision=sa.bindparam("raised"),
+    )
+)
 
 
 def _subject(exposure: int | None, set_id: int | None) -> tuple[sa.Table, int | None]:
@@ -312,14 +322,12 @@ def _refresh_of(transaction: Transaction, exposure: int | None, set_id: int | No
 
 def finish_task(transaction: Transaction, task: str, state: str, reason: str | None = None) -> None:
     """Note how a task ended."""
-    t = schema.tasks
     ended = None if state in ACTIVE else now()
-    transaction.execute(
-        t.update()
-        .where(t.c.id == task)
-        .values(state=state, reason=reason, finished_at=ended, revision=transaction.revision)
-    )
-    transaction.execute(schema.progress.delete().where(schema.progress.c.task_id == task))
+    transaction.update(schema.tasks, task, {"state": state, "reason": reason, "finished_at": ended})
+    transaction.execute(_FORGET_PROGRESS, {"task": task})
+
+
+_FORGET_PROGRESS = schema.progress.delete().where(schema.progress.c.task_id == sa.bindparam("task"))
 
 
 def drop(library: Library, epoch: int, task: QueuedTask, state: str, reason: str) -> None:

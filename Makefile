@@ -5,12 +5,12 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 UV := 0.13.8
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
-BENCHMARKS := $(filter-out benchmarks/_% benchmarks/accuracy.py,$(wildcard benchmarks/*.py))
+BENCHMARKS := $(filter-out benchmarks/_% benchmarks/accuracy.py benchmarks/soak.py,$(wildcard benchmarks/*.py))
 
 # Without compiled files every start imports the whole stack from source: 8 s instead of 4.7 s.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test lint bench accuracy lock clean
+.PHONY: help demo test lint bench accuracy soak lock clean
 
 help:
 	@echo "make demo      simulate a microscope, import and process its movies into demo-project/"
@@ -18,6 +18,7 @@ help:
 	@echo "make lint      check style, formatting, types and the direction of imports"
 	@echo "make bench     measure speed and scale"
 	@echo "make accuracy  measure accuracy on simulated movies with known truth"
+	@echo "make soak      process a thousand tiny movies while workers, processes and disks fail"
 	@echo "make lock      bring requirements.lock in step with pyproject.toml, keeping pins that still fit"
 	@echo "make clean     remove the environment, the caches and the demo"
 
@@ -40,6 +41,9 @@ bench: $(INSTALLED)
 
 accuracy: $(INSTALLED)
 	$(BIN)/python benchmarks/accuracy.py
+
+soak: $(INSTALLED)
+	$(BIN)/python benchmarks/soak.py
 
 lock: $(INSTALLED)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-emit-index-url \

@@ -33,6 +33,9 @@ from focusnb.steps.base import Cost
 LINGER = 30.0
 """Seconds a shared cluster goes on after its last client has left."""
 
+ATTEMPTS = 3
+"""How often a shared cluster is connected to that is lost meanwhile."""
+
 CONNECT = 5.0
 """Seconds to wait for a scheduler."""
 
@@ -270,16 +273,28 @@ def open_cluster(
     def connect() -> tuple[Any, shared.Entry]:
         return shared.connect(config, workers=workers, cost=cost)
 
-    client, entry = connect()
-    return DaskExecutor(
-        client,
-        gpu=config.gpu,
-        reconnect=lambda: connect()[0],
-        most=entry.most,
-        allowed=entry.allowed,
-        warm=chain,
-        cure=f"give its workers more in {config_file()}",
-    )
+    left = ATTEMPTS
+    while True:
+        left -= 1
+        client, entry = connect()
+        try:
+            return DaskExecutor(
+                client,
+                gpu=config.gpu,
+                reconnect=lambda: connect()[0],
+                most=entry.most,
+                allowed=entry.allowed,
+                warm=chain,
+                cure=f"give its workers more in {config_file()}",
+            )
+        except (OSError, TimeoutError) as error:
+            # it ended, or was ended, just now: the next one is started
+            client.close(timeout=1)
+            if not left:
+                raise ProjectError(
+                    f"cluster {config.name} was lost {ATTEMPTS} times while it was connected to ({error}); see its log, "
+                    f"{shared.registry(config.name, 'log')}"
+                ) from error
 
 
 def _connect_by_address(config: ClusterConfig, chain: tuple[str, ...]) -> DaskExecutor:

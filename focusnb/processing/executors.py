@@ -401,14 +401,18 @@ class DaskExecutor:
     def _wait_for_end(self, addresses: set[str]) -> None:
         """Wait until workers without a licence have ended; what cannot look for it is ended by its nanny."""
         deadline = time.monotonic() + licence.ENDS
-        while True:
-            self._client.sync(self._look)
-            left = addresses & set(self._workers)
-            if not left or time.monotonic() > deadline:
-                break
-            time.sleep(0.05)
-        if left:
-            self._client.restart_workers(list(left), timeout=10, raise_for_error=False)
+        try:
+            while True:
+                self._client.sync(self._look)
+                left = addresses & set(self._workers)
+                if not left or time.monotonic() > deadline:
+                    break
+                time.sleep(0.05)
+            if left:
+                self._client.restart_workers(list(left), timeout=10, raise_for_error=False)
+        except (OSError, TimeoutError):
+            # the scheduler was lost meanwhile: without their licence the workers end by themselves
+            time.sleep(max(0.0, deadline - time.monotonic()))
 
     def close(self) -> None:
         """Give up what is under way and leave; the cluster stays."""

@@ -210,14 +210,17 @@ class Processor:
             tell(Event("ready", 0, "", reason=executor.address))
             self._work(epoch, heart, executor, tell, summary, until_idle=until_idle, refill=refill)
         finally:
-            if executor is not None and self._flying:
-                executor.give_up()
-            if self._executor is None and executor is not None:
-                executor.close()
-            heart.stop()
-            self.project.remember_steps(False)
-            self._give_back(epoch)
-            summary.seconds = time.monotonic() - started
+            try:
+                if executor is not None and self._flying:
+                    executor.give_up()
+                if self._executor is None and executor is not None:
+                    executor.close()
+            finally:
+                # whatever became of the cluster, the project is free for the next one
+                heart.stop()
+                self.project.remember_steps(False)
+                self._give_back(epoch)
+                summary.seconds = time.monotonic() - started
         return summary
 
     # The loop

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import math
 import operator
 import os
@@ -14,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from focusnb.errors import ParameterError
+from focusnb.errors import FocusError, ParameterError
 from focusnb.parameters import Spec
 from focusnb.project import facts as fact_rules
 from focusnb.project import records, schema
 from focusnb.project.fingerprints import Exposure
 from focusnb.project.lease import check_lease
-from focusnb.project.library import Library, Transaction, now, who
+from focusnb.project.library import Library, LibraryFull, Transaction, now, who
 from focusnb.project.tasks import MANY, active_states, finish_task, refresh, remove_run, status_of
 from focusnb.quantities import Acquisition
 from focusnb.steps.base import FACTS
@@ -102,7 +103,20 @@ _RUN_STATES = sa.select(schema.runs.c.id, schema.runs.c.status).where(
 
 
 def store(project: Project, outcome: Outcome) -> bool:
-    """Adopt the files of an outcome by rename and its values in one transaction; False if it was stored before."""
+    """Adopt the files of an outcome by rename and its values in one transaction; False if it was stored before.
+
+    Done again after an exception it ends well; LibraryFull tells that there was no room, for whatever of it.
+    """
+    try:
+        return _store(project, outcome)
+    except (FocusError, OSError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise LibraryFull(str(error)) from error
+        raise
+
+
+def _store(project: Project, outcome: Outcome) -> bool:
     run_folder = project.folder / outcome.folder / run_folder_name(outcome.task, outcome.epoch)
     gone: list[str] = []
     with project.library.write() as transaction:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 LOG = Path("logs") / "serve.log"
 """The log of the detached process, in the project's folder."""
 
-_READY = "workers are ready"
+_BEGUN = "it is at work"
 
 PATIENCE = 60.0
 """Seconds until a process that was started or asked to stop is given up."""
@@ -45,7 +45,7 @@ Cluster = Annotated[
 ]
 Gpu = Annotated[bool, typer.Option("--gpu", help="Compute on a CUDA device (extra: gpu).")]
 TimeOut = Annotated[
-    float | None, typer.Option(min=0, metavar="SECONDS", help="How long a step may take; default: as each declares.")
+    float | None, typer.Option(min=0.1, metavar="SECONDS", help="How long a step may take; default: as each declares.")
 ]
 
 
@@ -78,7 +78,7 @@ def run(
             until_idle=until_idle,
             retry=retry,
             gpu=gpu,
-            submit=lambda processor: processor.submit_stale(retry=retry, timeout=timeout),
+            timeout=timeout,
         )
 
 
@@ -90,6 +90,7 @@ def process(
     until_idle: bool = True,
     retry: bool = False,
     gpu: bool = False,
+    timeout: float | None = None,
     on_stored: Callable[[Event], None] | None = None,
     reasons: bool = True,
     submit: Callable[[Processor], int] | None = None,
@@ -111,7 +112,9 @@ def process(
         queued = submit(Processor(project))
         say(f"{queued} queued; {lease.describe_holder(held)} and takes them")
         return None
-    processor = Processor(project, lambda cost: _executor(cost, workers=workers, cluster=cluster, gpu=gpu))
+    processor = Processor(
+        project, lambda cost: _executor(cost, workers=workers, cluster=cluster, gpu=gpu), timeout=timeout
+    )
     finished = began = 0
     with bar(0, "Processing") as advance, _stopping_at(processor, signal.SIGTERM):
 
@@ -164,11 +167,21 @@ def _nothing_to_do(project: Project, counts: dict[str, int], *, retry: bool) -> 
 
 def _executor(cost: Cost, *, workers: int | None, cluster: str | None, gpu: bool) -> Executor:
     from focusnb.processing import shared
-    from focusnb.processing.clusters import open_cluster
 
     # a second set of processes beside those of this host that serve all projects would only take their time away
     name = cluster or ("local" if workers is None and not gpu and shared.running("local") else None)
-    return open_cluster(name, workers=workers, gpu=gpu, cost=cost)
+    return _fitting(name, cost, workers=workers, gpu=gpu)
+
+
+def _fitting(name: str | None, cost: Cost, *, workers: int | None, gpu: bool) -> Executor:
+    """Open a cluster; where the shared one of this host was made for smaller tasks, workers of one's own."""
+    from focusnb.processing.clusters import open_cluster
+
+    executor = open_cluster(name, workers=workers, gpu=gpu, cost=cost)
+    if name == "local" and executor.refuse(cost):
+        executor.close()
+        return open_cluster(None, workers=workers, cost=cost)
+    return executor
 
 
 @contextlib.contextmanager
@@ -200,13 +213,16 @@ def serve(
     It goes on when this terminal closes. 'focusnb stop' ends it, 'focusnb queue' looks into it, and its log is in
     the project's folder, logs/serve.log.
     """
+    from focusnb.processing.clusters import read_config
     from focusnb.project import lease
     from focusnb.project.project import Project
 
+    if cluster is not None:
+        read_config(cluster)
     with Project.open(folder) as project:
         project.library.check_writable()
         held = lease.holder(project.library)
-        if held is not None and held["host"] == os.uname().nodename:
+        if held is not None and lease.is_here(held):
             raise ProjectError(f"{project.folder}: {lease.describe_holder(held)}; stop it first")
         if foreground:
             _serve(project, cluster=cluster, workers=workers, timeout=timeout, gpu=gpu)
@@ -218,8 +234,6 @@ def serve(
 
 
 def _detach(project: Project, options: list[str]) -> None:
-    from focusnb.project import lease
-
     log = project.folder / LOG
     log.parent.mkdir(exist_ok=True)
     size = log.stat().st_size if log.exists() else 0
@@ -234,11 +248,8 @@ def _detach(project: Project, options: list[str]) -> None:
         with open(log, "rb") as file:
             file.seek(size)
             said = file.read().decode("utf-8", "replace")
-        if _READY in said:
+        if _BEGUN in said:
             say(f"Process {started.pid} works on {project.folder} from now on; its log is {log}")
-            held = lease.holder(project.library)
-            if held is not None and held["dashboard"]:
-                say(f"Its cluster can be watched at {held['dashboard']}")
             say(f"Look at it: focusnb queue show {project.folder}    Stop it: focusnb stop {project.folder}")
             return
         if started.poll() is not None:
@@ -249,22 +260,21 @@ def _detach(project: Project, options: list[str]) -> None:
 
 
 def _serve(project: Project, *, cluster: str | None, workers: int | None, timeout: float | None, gpu: bool) -> None:
-    from focusnb.processing.clusters import open_cluster
     from focusnb.processing.processor import Processor
 
     logger = _logger(project.folder / LOG)
 
     def make(cost: Cost) -> Executor:
         name = cluster or (None if workers is not None or gpu else "local")
-        return open_cluster(name, workers=workers, gpu=gpu, cost=cost)
+        return _fitting(name, cost, workers=workers, gpu=gpu)
 
-    processor = Processor(project, make)
+    processor = Processor(project, make, timeout=timeout)
     logger.info("process %d begins to work on %s", os.getpid(), project.folder)
     try:
         with _stopping_at(processor, signal.SIGTERM, signal.SIGINT):
             summary = processor.run(
                 until_idle=False,
-                begin=lambda: processor.submit_stale(asked=False, timeout=timeout),
+                begin=lambda: processor.submit_stale(asked=False),
                 on_event=lambda event: _note(logger, event),
                 refill=processor.refill,
             )
@@ -287,8 +297,10 @@ def _logger(path: Path) -> logging.Logger:
 
 
 def _note(logger: logging.Logger, event: Event) -> None:
-    if event.kind == "ready":
-        logger.info("%s%s", _READY, f"; they can be watched at {event.reason}" if event.reason else "")
+    if event.kind == "begun":
+        logger.info(_BEGUN)
+    elif event.kind == "ready":
+        logger.info("workers are ready%s", f"; they can be watched at {event.reason}" if event.reason else "")
     elif event.kind == "stored" and event.outcome is not None:
         wrong = [step for step in event.outcome.steps if step.status in ("failed", "broken")]
         seconds = event.outcome.finished - event.outcome.started
@@ -321,11 +333,11 @@ def stop(
         told = False
         deadline = time.monotonic() + PATIENCE
         while (holder := lease.holder(project.library)) is not None and holder["epoch"] == held["epoch"]:
-            answered = requests.answer_of(project.library, request) is not None
+            answered = requests.answer_of(project.library, request) == "stopping"
             if answered and not told and not now:
                 say("It finishes what is under way; 'focusnb stop --now' does not wait for that")
                 told = True
-            if not answered and time.monotonic() > deadline:
+            if (now or not answered) and time.monotonic() > deadline:
                 raise ProjectError(
                     f"{project.folder}: process {held['process']} on {held['host']} did not answer within "
                     f"{PATIENCE:.0f} s; end it there with 'kill {held['process']}'"

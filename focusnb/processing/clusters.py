@@ -10,12 +10,14 @@ import difflib
 import os
 import re
 import shutil
+import socket
 import subprocess
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from focusnb.errors import ParameterError, ProgramMissing, ProjectError
 from focusnb.processing.executors import (
@@ -39,8 +41,14 @@ ATTEMPTS = 3
 CONNECT = 5.0
 """Seconds to wait for a scheduler."""
 
+PROBE = 1.0
+"""Seconds to wait for somebody to listen at all."""
+
 CONNECT_AGAIN = 2.0
 """Seconds to wait for one that was lost, at each attempt."""
+
+OWN = ("local", "gpu")
+"""Clusters that need no table."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -78,29 +86,35 @@ def config_file() -> Path:
 def read_configs() -> dict[str, ClusterConfig]:
     """Read all clusters there are, by name: those of the file, and local and gpu of this machine."""
     path = config_file()
-    configs = {kind: ClusterConfig(kind, kind, source=f"{path}: [{kind}]") for kind in ("local", "gpu")}
-    try:
-        tables = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return configs
-    except OSError as error:
-        raise ParameterError(f"{path}: cannot be read ({error.strerror}); give this user the right to") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ParameterError(f"{path}: is not TOML ({error}); correct it there") from error
-    for name, table in tables.items():
+    configs = {kind: ClusterConfig(kind, kind, source=f"{path}: [{kind}]") for kind in OWN}
+    for name, table in _read_tables(path).items():
         configs[name] = _check(path, name, table)
     return configs
 
 
+def _read_tables(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ParameterError(f"{path}: cannot be read ({error.strerror}); give this user the right to") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ParameterError(f"{path}: is not TOML ({error}); correct it there") from error
+
+
 def read_config(name: str) -> ClusterConfig:
-    """Read one cluster; ParameterError lists those there are."""
-    configs = read_configs()
-    if name not in configs:
-        raise ParameterError(
-            f"there is no cluster {name}{_meant(name, configs)}; there are {', '.join(configs)}; "
-            f"describe others in {config_file()}"
-        )
-    return configs[name]
+    """Read one cluster, whatever is wrong with others; ParameterError lists those there are."""
+    path = config_file()
+    tables = _read_tables(path)
+    if name in tables:
+        return _check(path, name, tables[name])
+    if name in OWN:
+        return ClusterConfig(name, name, source=f"{path}: [{name}]")
+    names = list(dict.fromkeys((*OWN, *tables)))
+    raise ParameterError(
+        f"there is no cluster {name}{_meant(name, names)}; there are {', '.join(names)}; describe others in {path}"
+    )
 
 
 def _check(path: Path, name: str, table: Any) -> ClusterConfig:
@@ -286,24 +300,22 @@ def open_cluster(
                 allowed=entry.allowed,
                 warm=chain,
                 cure=f"give its workers more in {config_file()}",
+                log=str(shared.registry(config.name, "log")),
             )
         except (OSError, TimeoutError) as error:
             # it ended, or was ended, just now: the next one is started
             client.close(timeout=1)
             if not left:
                 raise ProjectError(
-                    f"cluster {config.name} was lost {ATTEMPTS} times while it was connected to ({error}); see its log, "
+                    f"cluster {config.name} was lost {ATTEMPTS} times while it was connected to ({error}); its log is "
                     f"{shared.registry(config.name, 'log')}"
                 ) from error
 
 
 def _connect_by_address(config: ClusterConfig, chain: tuple[str, ...]) -> DaskExecutor:
-    from distributed import Client
-
     address = config.get("address")
-
     try:
-        client = Client(address, timeout=CONNECT, set_as_default=False)
+        client = connect_to(address, CONNECT)
     except (OSError, TimeoutError) as error:
         raise ProjectError(
             f"{config.source}: no scheduler answers at {address} within {CONNECT:g} s; start it, or correct the address"
@@ -311,10 +323,26 @@ def _connect_by_address(config: ClusterConfig, chain: tuple[str, ...]) -> DaskEx
     return DaskExecutor(
         client,
         gpu=config.gpu,
-        reconnect=lambda: Client(address, timeout=CONNECT_AGAIN, set_as_default=False),
+        reconnect=lambda: connect_to(address, CONNECT_AGAIN),
         warm=chain,
         cure="start workers with a higher --memory-limit",
     )
+
+
+def connect_to(address: str, timeout: float) -> Any:
+    """Connect to a scheduler; returns a distributed.Client, or raises OSError where nobody answers.
+
+    A client that cannot connect leaves a thread and open files behind: it is made only where somebody listens.
+    """
+    from distributed import Client
+
+    where = urlsplit(address)
+    if where.scheme in ("tcp", "tls", "ws", "wss"):
+        try:
+            socket.create_connection((where.hostname, where.port), timeout=PROBE).close()
+        except (ValueError, OverflowError) as error:  # of the port
+            raise OSError(str(error)) from error
+    return Client(address, timeout=timeout, set_as_default=False)
 
 
 def worker_specs(config: ClusterConfig, *, workers: int | None = None, cost: Cost | None = None) -> list[Any]:

@@ -20,7 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from focusnb.errors import ParameterError, ProjectError
+from focusnb.errors import FocusError, ParameterError, ProjectError
+from focusnb.io.processes import began as process_began
 from focusnb.processing import licence
 from focusnb.steps.base import Cost
 from focusnb.steps.task import Emit, Outcome, Progress, Task, run_task
@@ -32,8 +33,23 @@ CANCELLED = "it was cancelled"
 MOST_AHEAD = 8
 """Tasks that wait at the workers at most: one each hides the way there, and what waits there cannot be reordered."""
 
-LEAST_MEMORY = 2_000_000_000
+LEAST_MEMORY = 4_000_000_000
 """Bytes of memory for a worker where the costs of its tasks are not known."""
+
+ANSWERS = 5.0
+"""Seconds within which a scheduler answers; one that does not counts as lost."""
+
+PREPARED = 30.0
+"""Seconds to wait for the workers to be prepared."""
+
+UNBEGUN = 6
+"""Deaths of workers before they began, one after another, from which on they speak against the task."""
+
+LONGEST_PAUSE = 30.0
+"""Seconds between two attempts to connect again, at most; the first is 1."""
+
+ATTEMPTS = 10
+"""How often a cluster that was lost is started again in vain."""
 
 MACHINE_SHARE = 0.9
 """Share of the machine's memory that the workers may have together."""
@@ -167,6 +183,7 @@ class DaskExecutor:
     allowed : bytes a worker of such a cluster may take
     warm : steps of the chain that a worker tries out when it starts
     cure : what makes room for a task that takes too much memory
+    log : where the cluster writes what goes wrong
     """
 
     def __init__(
@@ -179,6 +196,7 @@ class DaskExecutor:
         allowed: int = 0,
         warm: tuple[str, ...] = (),
         cure: str = "give its workers more memory",
+        log: str = "the terminal",
     ) -> None:
         self.gpu = gpu
         self.address = ""
@@ -187,6 +205,9 @@ class DaskExecutor:
         self._allowed = allowed
         self._warm = warm
         self._cure = cure
+        self._log = log
+        self._unbegun = 0  # deaths since the last success
+        self._pause, self._again, self._failures = 1.0, 0.0, 0
         self._topic = f"focusnb-{secrets.token_hex(8)}"
         self._flying: dict[str, _Flight] = {}
         self._lock = threading.Lock()
@@ -196,27 +217,31 @@ class DaskExecutor:
         from focusnb.processing.worker import Station
 
         self._client = client
-        self._comm = client.scheduler_comm
+        self._comm: Any = None  # it counts as lost until all is prepared
         self._workers: Mapping[str, Any] = {}
         self._looked = 0.0
         self._looking = False
+        comm = client.scheduler_comm
         try:
-            client.register_plugin(Station(self._warm, use_gpu=self.gpu))
-        except (OSError, TimeoutError):
+            _within(PREPARED, client.register_plugin, Station(self._warm, use_gpu=self.gpu))
+        except TimeoutError:
+            pass  # a worker is at a step that holds its interpreter; a scheduler that hangs is told from it next
+        except OSError:
             raise  # the connection broke again
         except Exception as error:
             raise ProjectError(
                 f"{client.scheduler.address}: its workers cannot be prepared ({type(error).__name__}: {error}); "
                 "install the same version of focusnb there"
             ) from error
-        client.subscribe_topic(self._topic, self._hear)
-        client.sync(self._look)
+        client.sync(self._look, callback_timeout=ANSWERS)
+        _within(ANSWERS, client.subscribe_topic, self._topic, self._hear)
         if any(address.startswith("inproc:") for address in self._workers):
             raise ParameterError(
                 f"{client.scheduler.address}: its workers are threads of this process, where none can be ended "
                 "alone; start them as processes"
             )
         self.address = _dashboard(client)
+        self._comm = comm
 
     # ------------------------------------------------------------------------------------------------ who works here
 
@@ -312,7 +337,20 @@ class DaskExecutor:
         with self._lock:
             if self._flying.get(flight.task.id) is not flight:
                 return
-        self._end(flight, _result(flight))
+        self._end(flight, self._counted(_result(flight)))
+
+    def _counted(self, result: Result) -> Result:
+        """Blame a task where workers die again and again before they begin: else it would be tried for ever."""
+        if isinstance(result, Outcome) or result.blame or result.reason != LOST_WORKER:
+            self._unbegun = 0  # workers do begin
+            return result
+        self._unbegun += 1
+        if self._unbegun <= UNBEGUN:
+            return result
+        reason = (
+            f"its worker died before it began, as {self._unbegun - 1} before it: look at the cluster's log, {self._log}"
+        )
+        return replace(result, blame=True, reason=reason)
 
     def _end(self, flight: _Flight, result: Result) -> None:
         with self._lock:
@@ -323,7 +361,7 @@ class DaskExecutor:
 
     def _hear(self, event: tuple[float, Any]) -> None:
         *word, finished = event[1]
-        progress = Progress(*word, finished=pickle.loads(finished) if finished else ())
+        progress = Progress(*word, finished=licence.unpickle(finished) if finished else ())
         flight = self._flying.get(progress.task)
         if flight is not None and flight.emit is not None:
             flight.emit(progress)
@@ -335,17 +373,23 @@ class DaskExecutor:
             return
         _take_away(flight)
         self._end(flight, Lost(CANCELLED, blame=False))
-        if flight.future is not None and not self._is_lost():
-            self._client.cancel([flight.future], force=True)
+        self._cancel([flight])
+
+    def _cancel(self, flights: list[_Flight]) -> None:
+        """Tell the scheduler to forget tasks, without waiting for it."""
+        futures = [flight.future for flight in flights if flight.future is not None]
+        if futures and not self._is_lost():
+            self._client.loop.add_callback(self._client.cancel, futures, asynchronous=True, force=True)
 
     # -------------------------------------------------------------------------------------------- losing the scheduler
 
     def _is_lost(self) -> bool:
         # dask connects again by itself, but then has forgotten everything
-        return self._client.status != "running" or self._client.scheduler_comm is not self._comm
+        client = self._client
+        return self._comm is None or client.status != "running" or client.scheduler_comm is not self._comm
 
     def revive(self) -> bool:
-        """Connect again to a scheduler that was lost."""
+        """Connect again to a scheduler that was lost, at growing intervals."""
         if not self._is_lost():
             cut = [flight for flight in list(self._flying.values()) if flight.cut]
             self._stop(cut)
@@ -358,18 +402,23 @@ class DaskExecutor:
             self._end(flight, _left(flight, Lost(LOST_SCHEDULER, blame=False)))
         if self._reconnect is None:
             raise ClusterLost("the scheduler of this process's own workers is gone; start the processing again")
-        old = self._client
+        if time.monotonic() < self._again:
+            return False
+        _leave(self._client)
         try:
             self._attach(self._reconnect())
-        except (OSError, TimeoutError):
-            return False
-        except ProjectError as error:
-            raise ClusterLost(str(error)) from error
-        finally:
-            if old is not self._client:
-                with contextlib.suppress(Exception):
-                    old.close(timeout=1)
-        return True
+        except OSError:  # nobody is there, or the connection broke again
+            pass
+        except FocusError as error:
+            self._failures += 1
+            if self._failures >= ATTEMPTS:
+                raise ClusterLost(str(error)) from error
+        else:
+            self._pause, self._again, self._failures = 1.0, 0.0, 0
+            return True
+        self._again = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        return False
 
     def _stop(self, flights: list[_Flight]) -> None:
         """End the workers of these tasks, which a scheduler that is gone cannot: when this returns they are gone."""
@@ -377,11 +426,11 @@ class DaskExecutor:
         for flight in flights:
             path = licence.answer_file(flight.task, flight.secret)
             answer = licence.read_answer(path)
-            if answer is None or _is_complete(answer, flight.task):
+            if answer is None or _is_complete(answer.outcome, flight.task):
                 continue
             with contextlib.suppress(OSError):
                 path.rename(path.with_name(f"{path.name}.last"))
-            elsewhere |= not _kill_here(answer)
+            elsewhere |= not _kill_here(answer.claim)
         if elsewhere:
             time.sleep(licence.ENDS)
 
@@ -390,12 +439,19 @@ class DaskExecutor:
         with self._lock:
             flights = list(self._flying.values())
             self._flying.clear()
-        working = {} if self._is_lost() else self._client.processing()
+        working: Mapping[str, Any] = {}
+        hangs = False
+        if flights and not self._is_lost():
+            try:
+                working = self._client.sync(self._client.scheduler.processing, workers=None, callback_timeout=ANSWERS)
+            except Exception:  # the scheduler hangs, or goes at this moment
+                hangs = True
         at_work = {flight.future.key for flight in flights if _take_away(flight) and flight.future is not None}
-        if self._is_lost():
+        self._cancel(flights)
+        if hangs or self._is_lost():
+            # without their licence the workers end by themselves
             time.sleep(licence.ENDS if flights else 0)
             return
-        self._client.cancel([flight.future for flight in flights if flight.future is not None], force=True)
         self._wait_for_end({address for address, keys in working.items() if at_work & set(keys)})
 
     def _wait_for_end(self, addresses: set[str]) -> None:
@@ -403,14 +459,14 @@ class DaskExecutor:
         deadline = time.monotonic() + licence.ENDS
         try:
             while True:
-                self._client.sync(self._look)
+                self._client.sync(self._look, callback_timeout=ANSWERS)
                 left = addresses & set(self._workers)
                 if not left or time.monotonic() > deadline:
                     break
                 time.sleep(0.05)
             if left:
-                self._client.restart_workers(list(left), timeout=10, raise_for_error=False)
-        except (OSError, TimeoutError):
+                _within(10 + ANSWERS, self._client.restart_workers, list(left), timeout=10, raise_for_error=False)
+        except Exception:
             # the scheduler was lost meanwhile: without their licence the workers end by themselves
             time.sleep(max(0.0, deadline - time.monotonic()))
 
@@ -418,8 +474,10 @@ class DaskExecutor:
         """Give up what is under way and leave; the cluster stays."""
         if self._flying:
             self.give_up()
-        with contextlib.suppress(Exception):
-            self._client.close(timeout=2)
+        if not self._is_lost():
+            with contextlib.suppress(Exception):
+                _within(ANSWERS, self._client.run_on_scheduler, _forget_topic, topic=self._topic)
+        _leave(self._client)
 
 
 class LocalCluster(DaskExecutor):
@@ -471,26 +529,55 @@ class LocalCluster(DaskExecutor):
         with self._lock:
             flights = list(self._flying.values())
             self._flying.clear()
-        self._client.cancel([flight.future for flight in flights if flight.future is not None], force=True)
-        ended = set(self._client.run_on_scheduler(_addresses))
+        self._cancel(flights)
+        ended = set(self._cluster.scheduler.workers)
         for nanny in self._cluster.workers.values():
             with contextlib.suppress(ProcessLookupError):
                 if nanny.pid:
                     os.kill(nanny.pid, signal.SIGKILL)
         deadline = time.monotonic() + 10
-        while ended & set(self._client.run_on_scheduler(_addresses)) and time.monotonic() < deadline:
+        while ended & set(self._cluster.scheduler.workers) and time.monotonic() < deadline:
             time.sleep(0.02)  # until the scheduler has noticed, it would send them more
 
     def close(self) -> None:
         """Give up what is under way and end the processes."""
         with self._lock:
             self._flying.clear()
-        self._client.close(timeout=2)
+        _leave(self._client)
         self._cluster.close(timeout=5)
 
 
-def _addresses(dask_scheduler: Any) -> list[str]:
-    return list(dask_scheduler.workers)
+def _within(seconds: float, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Call what may wait for a scheduler; TimeoutError where it takes longer, and goes on in a thread of its own."""
+    answers: list[Any] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            answers.append(function(*arguments, **options))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="focusnb-asks", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise TimeoutError(f"the scheduler did not answer within {seconds:g} s")
+    if errors:
+        raise errors[0]
+    return answers[0]
+
+
+def _leave(client: Any) -> None:
+    """Close a client, whose scheduler may hang or be gone."""
+    if client.status != "closed":
+        with contextlib.suppress(Exception):
+            _within(ANSWERS, client.close, timeout=2)
+
+
+def _forget_topic(topic: str, dask_scheduler: Any) -> None:
+    """Called in the scheduler, which would keep a topic and its last words for ever."""
+    dask_scheduler._broker._topics.pop(topic, None)
 
 
 def _dashboard(client: Any) -> str:
@@ -534,13 +621,13 @@ def _left(flight: _Flight, otherwise: Any) -> Any:
     words = licence.words_file(flight.task, flight.secret)
     answer = licence.read_answer(path) or licence.read_answer(last)
     told = licence.read_last_words(words)
-    if _is_complete(answer, flight.task):
+    so_far = None if answer is None else answer.outcome
+    if _is_complete(so_far, flight.task):
         licence.forget((path, last))
-        return answer
+        return so_far
     if answer is None and told is None:
         return otherwise
     licence.forget((path, last, words, path.with_name(f"{path.name}.part")))
-    so_far = answer if isinstance(answer, Outcome) else None
     if otherwise is not None:
         return replace(otherwise, so_far=so_far)
     if told is None:
@@ -574,17 +661,17 @@ def _take_away(flight: _Flight) -> bool:
         return False
     answer = licence.read_answer(hidden / licence.answer_file(flight.task, flight.secret).name)
     shutil.rmtree(hidden, ignore_errors=True)
-    return answer is not None and not _is_complete(answer, flight.task)
+    return answer is not None and not _is_complete(answer.outcome, flight.task)
 
 
-def _kill_here(answer: licence.Claim | Outcome) -> bool:
-    """End a worker of this host at once; False where it is elsewhere."""
-    if answer.host != socket.gethostname():
+def _kill_here(claim: licence.Claim) -> bool:
+    """End a worker of this host at once; False where it is elsewhere, or gone and its number may be another's."""
+    if claim.host != socket.gethostname() or not claim.began or process_began(claim.process) != claim.began:
         return False
-    if isinstance(answer, licence.Claim) and licence.process_began(answer.process) != answer.began:
-        return True  # it is gone, and its number may belong to another
-    with contextlib.suppress(OSError):
-        os.kill(answer.process, signal.SIGKILL)
+    try:
+        os.kill(claim.process, signal.SIGKILL)
+    except OSError:
+        return False
     return True
 
 
@@ -628,7 +715,7 @@ def machine_memory() -> int:
 
 
 def default_workers(cost: Cost | None = None) -> int:
-    """One worker per core, as far as each gets the memory its tasks need at their worst, and at least 2 GB."""
+    """One worker per core, as far as each gets the memory its tasks need at their worst, and at least 4 GB."""
     from dask.system import cpu_count
 
     each = max(cost.memory / licence.MEMORY_SHARE if cost is not None else 0, LEAST_MEMORY)

@@ -8,6 +8,8 @@ folder away. Beside it lies ``.words-<secret>``, which tells what a worker was e
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import json
 import os
 import pickle
@@ -15,8 +17,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
-from focusnb.steps.task import Outcome, Task
+from focusnb.steps.task import Outcome, StepOutcome, Task
 
 LOOK = 0.5
 """Seconds between two looks of a worker for its licence, which must be missing twice."""
@@ -30,11 +33,27 @@ MEMORY_SHARE = 0.9
 
 @dataclass(frozen=True)
 class Claim:
-    """Who works on a task: it stands in the answer's file until the first step has ended."""
+    """Who works on a task: a process of a host, and when it began, to tell it from another of the same number."""
 
     host: str
     process: int
     began: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What stands in the answer's file, from the first moment of a task to its end: who, and how far it is."""
+
+    claim: Claim
+    outcome: Outcome | None = None
+
+    def packed(self) -> bytes:
+        """As it is written."""
+        return pickle.dumps((self.claim, self.outcome))
+
+
+UNREADABLE = Answer(Claim("", 0, 0.0))
+"""A task was claimed, and no more could be written or may be read."""
 
 
 @dataclass(frozen=True)
@@ -59,27 +78,38 @@ def words_file(task: Task, secret: str) -> Path:
     return task.run_folder / f".words-{secret}"
 
 
-def process_began(process: int | None = None) -> float:
-    """When a process of this host began (s since 1970), to tell it from another of the same number; 0 if gone."""
-    import psutil
+class _PlainData(pickle.Unpickler):
+    """Reads what a worker tells and nothing else, so that a file somebody put there cannot run anything."""
 
-    try:
-        return psutil.Process(process).create_time()
-    except psutil.Error:
-        return 0.0
+    _KNOWN: ClassVar = {(kind.__module__, kind.__qualname__): kind for kind in (Claim, Outcome, StepOutcome)}
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return self._KNOWN[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"{module}.{name} is not what a worker tells") from None
 
 
-def read_answer(path: Path) -> Claim | Outcome | None:
+def unpickle(content: bytes) -> Any:
+    """Read what a worker told: claims, outcomes and plain data; raises UnpicklingError for anything else."""
+    return _PlainData(io.BytesIO(content)).load()
+
+
+def read_answer(path: Path) -> Answer | None:
     """Read what a worker left; None where none has begun (or the disk was full before a word was written)."""
     try:
-        content = path.read_bytes()
-    except OSError:
-        return None
-    try:
-        answer = pickle.loads(content)
-    except Exception:
-        return Claim("", 0, 0.0)  # it was claimed, and no more could be written
-    return answer if isinstance(answer, (Claim, Outcome)) else None
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        return UNREADABLE if error.errno == errno.ELOOP else None
+    with open(descriptor, "rb") as file:
+        try:
+            if os.fstat(descriptor).st_uid != os.geteuid():
+                return UNREADABLE
+            claim, outcome = unpickle(file.read())
+        except Exception:
+            return UNREADABLE
+    fits = isinstance(claim, Claim) and (outcome is None or isinstance(outcome, Outcome))
+    return Answer(claim, outcome) if fits else UNREADABLE
 
 
 def read_last_words(path: Path) -> LastWords | None:

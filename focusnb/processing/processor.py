@@ -48,6 +48,12 @@ PROGRESS_INTERVAL = 0.5
 SETS_INTERVAL = 120.0
 """Seconds between two updates of the session's sums while there is always something else to do."""
 
+QUIET = 20.0
+"""Seconds without a result after which the session's sums are brought up to date."""
+
+REOPEN = 10.0
+"""Seconds until a cluster that could not be reached is tried again."""
+
 LONGEST_REST = 300.0
 """Seconds until it is tried again when the machine refuses everything, as a full disk does."""
 
@@ -78,7 +84,8 @@ class Summary:
 
 @dataclass(frozen=True)
 class Event:
-    """What happened: ``kind`` is ready, started, progress, step (one has ended), stored, lost, cancelled or waiting.
+    """What happened: ``kind`` is begun, ready (the cluster is), started, progress, step (one has ended), stored,
+    lost, cancelled or waiting.
 
     A task over a set has exposure 0 and the name of the set.
     """
@@ -106,11 +113,20 @@ def open_cluster_here(cost: Cost) -> Executor:
 class Processor:
     """Works on one project through one executor; only one at a time can (see :func:`lease.take_lease`)."""
 
-    def __init__(self, project: Project, executor: Executor | Callable[[Cost], Executor] | None = None) -> None:
+    def __init__(
+        self,
+        project: Project,
+        executor: Executor | Callable[[Cost], Executor] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> None:
         """Take an executor, or a function that makes one (and is told what the tasks that wait occupy at their worst)
         when there is something to do; by default processes of this machine.
+
+        timeout : seconds each step may take where its batch says nothing else; by default as each step declares
         """
         self.project = project
+        self._timeout = timeout
         self._queue = Queue(project)
         self._executor: Executor | None = None
         self._make: Callable[[Cost], Executor] = open_cluster_here
@@ -118,6 +134,7 @@ class Processor:
             self._make = executor
         else:
             self._executor = executor
+        self._is_own = self._executor is None
         self._inbox: queue.SimpleQueue[_Word] = queue.SimpleQueue()
         self._unread: deque[_Word] = deque()
         self._flying: dict[str, tuple[Task, tasks.QueuedTask]] = {}
@@ -125,7 +142,12 @@ class Processor:
         self._words: dict[str, Progress] = {}
         self._stored: list[tuple[int, tuple[str, ...]]] = []
         self._spared: dict[int, tuple[float, float]] = {}
-        self._sets_seen = -1
+        self._sets_due, self._sets_at, self._stored_at = True, 0.0, 0.0
+        self._choices: tuple[int, int] = (-1, -1)
+        self._fault_told = ""
+        self._until_idle = True
+        self._sized = Cost(0)
+        self._larger: Cost | None = None
         self._refilled: tuple[int, float, list[int]] = (-1, 0.0, [])
         self._rest, self._rest_until = 0.0, 0.0
         self._stopped = self._aborted = False
@@ -192,36 +214,55 @@ class Processor:
         self._waiting, self._nothing_at = deque(), -1
         tell = on_event or (lambda event: None)
         library = self.project.library
+        self._stopped = self._aborted = False
+        self._sets_due, self._until_idle = True, until_idle
+        asked_before = [request.id for request in requests.pending(library)]
         epoch = lease.take_lease(library, tell=lambda text: tell(Event("waiting", 0, "", reason=text)))
-        heart = lease.Heart(library, epoch)
-        executor = self._executor
+        heart = None
         try:
+            heart = lease.Heart(library, epoch)
             summary.lost += tasks.recover(self.project, epoch)
-            for old in requests.pending(library):
-                requests.answer(library, old.id, "nobody worked on the project")
-            if begin is not None:
-                begin()
+            for old in asked_before:
+                requests.answer(library, old, "nobody worked on the project")
             self._forget()
-            if executor is None:
-                if until_idle and not self._more(refill):
-                    return summary
-                executor = self._make(self._largest_cost())
-            lease.show_dashboard(library, epoch, executor.address)
-            tell(Event("ready", 0, "", reason=executor.address))
-            self._work(epoch, heart, executor, tell, summary, until_idle=until_idle, refill=refill)
+            if begin is not None:
+                self._carefully(begin, tell)
+            tell(Event("begun", 0, ""))
+            self._work(epoch, heart, tell, summary, until_idle=until_idle, refill=refill)
         finally:
+            executor = self._executor
             try:
                 if executor is not None and self._flying:
                     executor.give_up()
-                if self._executor is None and executor is not None:
+                if self._is_own and executor is not None:
+                    self._executor = None
                     executor.close()
+            except (OSError, TimeoutError) as error:
+                # they end by themselves; it must not hide what this process ends for
+                tell(Event("waiting", 0, "", reason=f"the workers did not end in time and are left to do so ({error})"))
             finally:
                 # whatever became of the cluster, the project is free for the next one
-                heart.stop()
+                if heart is not None:
+                    heart.stop()
                 self.project.remember_steps(False)
                 self._give_back(epoch)
                 summary.seconds = time.monotonic() - started
         return summary
+
+    def _carefully(self, queue_more: Callable[[], object], tell: Tell) -> int:
+        """Queue more work. Where it goes on for ever, a step that nobody trusts any more is told and waited for."""
+        try:
+            return int(queue_more() or 0)  # type: ignore[call-overload]
+        except ParameterError as error:
+            if self._until_idle:
+                raise
+            self._tell_once(str(error), tell)
+            return 0
+
+    def _tell_once(self, fault: str, tell: Tell) -> None:
+        if fault != self._fault_told:
+            self._fault_told = fault
+            tell(Event("waiting", 0, "", reason=fault))
 
     # The loop
 
@@ -229,7 +270,6 @@ class Processor:
         self,
         epoch: int,
         heart: lease.Heart,
-        executor: Executor,
         tell: Tell,
         summary: Summary,
         *,
@@ -237,36 +277,37 @@ class Processor:
         refill: Callable[[], int] | None,
     ) -> None:
         looked = noted = time.monotonic()
-        sets_at, told_busy = time.monotonic(), False
+        told_busy = False
         fresh = True
         while True:
             heart.check()
             try:
                 now = time.monotonic()
                 if fresh or now - looked > POLL:
-                    self._look(executor)
+                    self._look()
                     looked = now
                 if self._words and now - noted > PROGRESS_INTERVAL:
                     self._note(epoch)
                     noted = now
                 if self._aborted:
                     return
-                begun = self._fill(epoch, executor, tell, summary, until_idle=until_idle)
+                begun = self._fill(epoch, tell, summary, until_idle=until_idle)
                 if len(self._stored) >= _SETTLE_AT:
                     self._settle()
                 fresh = False
-                if now - sets_at > SETS_INTERVAL:
-                    sets_at = now
-                    self._submit_sets()
+                if not until_idle:
+                    self._submit_sets(tell)
                 if not self._flying and not begun and not self._unread:
                     self._settle()
                     if self._stopped:
                         return
-                    begun = self._more(refill)
+                    begun = self._more(refill, tell, until_idle=until_idle)
                     if not begun and until_idle:
                         return
                 # tasks that came to nothing, and those just queued, leave nothing to wait for
-                wait = PROGRESS_INTERVAL if self._flying else 0.0 if begun and executor.slots else POLL
+                able = self._executor is None or self._executor.slots
+                resting = not until_idle and now < self._rest_until
+                wait = PROGRESS_INTERVAL if self._flying else 0.0 if begun and able and not resting else POLL
                 self._receive(epoch, tell, summary, timeout=wait)
                 told_busy = False
             except (LibraryBusy, LibraryFull) as error:
@@ -279,36 +320,50 @@ class Processor:
 
     def _largest_cost(self) -> Cost:
         """What the tasks at the head of the queue occupy at their worst."""
-        cost = Cost(0)
+        cost = self._sized
         for queued in tasks.waiting(self.project.library, _SURVEYED):
-            with contextlib.suppress(ParameterError):  # told when its turn comes
-                cost |= self._prepare(0, queued, gpu=False)[1]
+            with contextlib.suppress(Exception):  # told when its turn comes
+                task, members = self._prepare(0, queued, gpu=False)
+                cost |= self._cost(task, members) if task is not None else cost
         return cost if cost.memory else Cost()
 
-    def _more(self, refill: Callable[[], int] | None) -> bool:
+    def _open(self, epoch: int, tell: Tell) -> Executor:
+        """The executor; where it is to be made, it is made for what waits now."""
+        if self._executor is None:
+            self._sized = self._largest_cost() | (self._larger or Cost(0))
+            self._larger = None
+            self._executor = self._make(self._sized)
+            lease.show_dashboard(self.project.library, epoch, self._executor.address)
+            tell(Event("ready", 0, "", reason=self._executor.address))
+        return self._executor
+
+    def _more(self, refill: Callable[[], int] | None, tell: Tell, *, until_idle: bool) -> bool:
         """Whether there is something to begin, looking for more where there is not."""
         if self._nothing_at != self.project.revision and tasks.waiting(self.project.library, 1):
             return True
         if self._queue.paused:
             return False
-        return bool((refill() if refill is not None else 0) or self._submit_sets())
+        queued = self._carefully(refill, tell) if refill is not None else 0
+        return bool(queued) or (until_idle and self._submit_sets(tell, now=True))
 
-    def _submit_sets(self) -> bool:
-        """Queue the steps over sets where something was written since they were last looked at."""
-        revision = self.project.revision
-        if revision == self._sets_seen:
+    def _submit_sets(self, tell: Tell, *, now: bool = False) -> bool:
+        """Queue the steps over sets where exposures were stored since: at the end, when it has been quiet for a while,
+        or from time to time.
+        """
+        at = time.monotonic()
+        quiet = not self._flying and at - self._stored_at > QUIET
+        if not self._sets_due or not (now or quiet or at - self._sets_at > SETS_INTERVAL):
             return False
-        queued = self._queue.submit_sets()
-        self._sets_seen = self.project.revision if queued else revision
-        return bool(queued)
+        self._sets_due, self._sets_at = False, at
+        return bool(self._carefully(self._queue.submit_sets, tell))
 
-    def _look(self, executor: Executor) -> None:
+    def _look(self) -> None:
         """See what others ask for, and whether the cluster is still there."""
-        library = self.project.library
+        library, executor = self.project.library, self._executor
         self._forget()
-        if executor.revive():
+        if executor is not None and executor.revive():
             self._withdrawn.clear()
-        for task in tasks.cancelling(library):
+        for task in tasks.cancelling(library) if executor is not None else ():
             if task in self._flying and task not in self._withdrawn:
                 self._withdrawn.add(task)
                 executor.withdraw(task)
@@ -341,31 +396,60 @@ class Processor:
 
     # Beginning
 
-    def _fill(self, epoch: int, executor: Executor, tell: Tell, summary: Summary, *, until_idle: bool) -> bool:
+    def _fill(self, epoch: int, tell: Tell, summary: Summary, *, until_idle: bool) -> bool:
         """Keep the executor a little ahead and no more: what waits can still be reordered. True if something began."""
         if self._stopped or (not until_idle and time.monotonic() < self._rest_until):
             return False
-        free = executor.slots + executor.ahead - len(self._flying)
-        if free <= 0:
-            return False
+        if self._larger is not None:
+            # a task needs larger workers: these finish what they are at, and are then replaced
+            if self._flying:
+                return False
+            assert self._executor is not None
+            self._executor.close()
+            self._executor = None
         now = time.monotonic()
         if not self._waiting or now - self._waiting_at > LOOK_AHEAD:
             revision = self.project.revision
             if revision == self._nothing_at:
                 return False
-            self._waiting, self._waiting_at = deque(tasks.waiting(self.project.library, max(free, 8))), now
+            choices = tasks.choices_revision(self.project.library)
+            if choices != self._choices:
+                self._choices = choices
+                self._plans.clear()
+            few = 8 + len(self._flying)
+            self._waiting, self._waiting_at = deque(tasks.waiting(self.project.library, few)), now
             # until somebody writes, nothing more waits
             self._nothing_at = -1 if self._waiting else revision
+        if not self._waiting:
+            return False
+        try:
+            executor = self._open(epoch, tell)
+        except (LibraryBusy, LibraryFull, lease.LeaseLost):
+            raise
+        except ProjectError as error:
+            if until_idle:
+                raise
+            self._tell_once(str(error), tell)
+            self._rest_until = now + REOPEN
+            return False
+        free = executor.slots + executor.ahead - len(self._flying)
+        busy = {(task.exposure, task.set) for task, _ in self._flying.values()}
         begun = False
-        for _ in range(min(free, len(self._waiting))):
-            self._start(epoch, executor, self._waiting.popleft(), tell, summary)
-            begun = True
+        for _ in range(len(self._waiting)):
+            if free <= 0:
+                break
+            queued = self._waiting.popleft()
+            if (queued.exposure or 0, queued.set) in busy:
+                continue  # one task of an exposure after the other: the later one sees what the first has found
+            self._start(epoch, executor, queued, tell, summary)
+            busy.add((queued.exposure or 0, queued.set))
+            free, begun = free - 1, True
         return begun
 
     def _start(self, epoch: int, executor: Executor, queued: tasks.QueuedTask, tell: Tell, summary: Summary) -> None:
         project, library = self.project, self.project.library
         try:
-            task, cost, members = self._prepare(epoch, queued, gpu=executor.gpu)
+            task, members = self._prepare(epoch, queued, gpu=executor.gpu)
         except ParameterError as error:
             # a step taken away or choices no longer valid: the rest of the queue does not wait for that
             tasks.drop(library, epoch, queued, "failed", str(error))
@@ -383,13 +467,23 @@ class Processor:
             return
         self._flying[task.id] = (task, queued)
         tell(Event("started", task.exposure, task.name))
+        try:
+            cost = self._cost(task, members)
+        except Exception as fault:  # of a step of the user's: its own, and no other's
+            self._inbox.put((task.id, not_begun(task, fault)))
+            return
         refused = executor.refuse(cost)
+        if refused and self._is_own and (self._sized | cost) != self._sized:
+            self._larger = self._sized | cost
+            self._inbox.put((task.id, Lost("it waits for larger workers", blame=False)))
+            return
         if refused:
-            self._inbox.put((task.id, Lost(refused, final=True, error="Memory")))
+            self._inbox.put((task.id, Lost(refused, blame=True, final=True, error="Memory")))
             return
         try:
-            # the folder is the task's licence: a worker that does not find it any more stops
-            task.run_folder.mkdir(parents=True, exist_ok=True)
+            # the folder is the task's licence: a worker that does not find it any more stops. Nobody else may put
+            # anything there: what a worker leaves in it is believed
+            task.run_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             if members:
                 sets.write_members(project.folder, task.run_folder, members)
         except OSError as error:
@@ -406,10 +500,8 @@ class Processor:
 
         executor.submit(task, lambda identity, result: inbox.put((identity, result)), emit, cost=cost)
 
-    def _prepare(
-        self, epoch: int, queued: tasks.QueuedTask, *, gpu: bool
-    ) -> tuple[Task | None, Cost, list[dict[str, Any]]]:
-        """The task to send, what it occupies at its worst, and for one over a set the members to list."""
+    def _prepare(self, epoch: int, queued: tasks.QueuedTask, *, gpu: bool) -> tuple[Task | None, list[dict[str, Any]]]:
+        """The task to send, None where nothing is stale; and for one over a set the members to list."""
         project = self.project
         workflow = self._workflow(queued.steps)
         common: dict[str, Any] = {
@@ -425,30 +517,34 @@ class Processor:
         if queued.set is not None:
             group = sets.find(project.library, queued.set)
             planned, members = sets.plan(project, group, workflow.steps, **options)
-            facts: Mapping[str, Any] = {"member_count": len(members)}
-            common |= {"exposure": 0, "set": group.id, "name": group.name, "folder": group.folder}
-            common |= {"known": dict(group.values), "facts": {}}
+            facts = next(project.exposures([members[0]["id"]])).facts if members else {}
+            common |= {"exposure": 0, "set": group.id, "name": group.name, "folder": group.folder, "facts": facts}
+            common |= {"known": dict(group.values)}
         else:
             assert queued.exposure is not None
             exposure, known = storing.with_findings(project.library, queued.exposure)
             planned = self._plan(queued.steps, options).of(exposure)
             needed = {spec.name for step in workflow.steps for spec in step.needs()}
-            facts = exposure.facts
-            common |= {"exposure": exposure.id, "name": exposure.name, "folder": exposure.folder, "facts": facts}
-            common |= {"overrides": dict(exposure.overrides), "known": known}
+            common |= {"exposure": exposure.id, "name": exposure.name, "folder": exposure.folder}
+            common |= {"facts": exposure.facts, "overrides": dict(exposure.overrides), "known": known}
             common |= {"specs": tuple(spec for name, spec in project.specs().items() if name in needed)}
         if not planned:
-            return None, Cost(), []
-        cost = Cost(0)
-        steps = {step.name: step for step in workflow.steps}
-        for plan in planned:
-            step = steps[plan.step]
-            cost |= step().cost(facts, step.Params.make(plan.params))
+            return None, []
+        timeout = self._timeout if queued.timeout is None else queued.timeout
         calls = tuple(
-            StepCall(p.step, uuid.uuid4().hex, dict(p.params), p.fingerprint, queued.attempts + 1, queued.timeout)
+            StepCall(p.step, uuid.uuid4().hex, dict(p.params), p.fingerprint, queued.attempts + 1, timeout)
             for p in planned
         )
-        return Task(calls=calls, **common), cost, members
+        return Task(calls=calls, **common), members
+
+    def _cost(self, task: Task, members: list[dict[str, Any]]) -> Cost:
+        """What the chain of a task occupies at its worst."""
+        cost = Cost(0)
+        facts = {**task.facts, "member_count": len(members)} if members else task.facts
+        for call in task.calls:
+            step = self.project.step(call.step)
+            cost |= step().cost(facts, step.Params.make(call.params))
+        return cost
 
     def _plan(self, names: tuple[str, ...], options: Mapping[str, Any]) -> Plan:
         key = (names, json.dumps(options, sort_keys=True))
@@ -510,12 +606,20 @@ class Processor:
             tell(Event("progress", task.exposure, task.name, progress=progress))
 
     def _store(self, outcome: Outcome, task: Task, queued: tasks.QueuedTask, tell: Tell, summary: Summary) -> None:
-        self.project.store(outcome)
+        try:
+            self.project.store(outcome)
+        except OSError as error:
+            # this exposure's folder cannot be written: it waits for that, and the others do not
+            outcome = not_begun(task, ResourceError(describe_os_error(error, task.run_folder)))
+            self.project.store(outcome)
         self._end(task)
         refused = any(step.error == "ResourceError" for step in outcome.steps)
         if outcome.trial is None and outcome.set is None:
             self._stored.append((outcome.exposure, queued.steps))
-        if refused:
+            self._sets_due, self._stored_at = True, time.monotonic()
+        if outcome.set is not None:
+            self._sets_due |= refused and not self._until_idle
+        elif refused:
             self._give_rest(outcome.exposure)
         else:
             self._rest = 0.0
@@ -537,7 +641,7 @@ class Processor:
 
     def _lose(self, epoch: int, task: Task, queued: tasks.QueuedTask, lost: Lost, tell: Tell, summary: Summary) -> None:
         told = f"{task.name}: {lost.reason}"
-        summary.lost += lost.blame
+        summary.lost += lost.blame and not lost.final
         cancelled = task.id in self._withdrawn
         if tasks.lose(self.project, epoch, task.id, told, count=lost.blame, final=lost.final):
             self._end(task)
@@ -572,7 +676,8 @@ class Processor:
             # before the library is told: on a full disk it can only then be written again
             tasks.remove_run(task.run_folder)
         try:
-            for identity in self._flying:
+            # also one that was begun in the moment of the interruption
+            for identity in {*self._flying, *tasks.under_way(self.project.library, epoch)}:
                 tasks.lose(self.project, epoch, identity, "processing was stopped", count=False)
             lease.release_lease(self.project.library, epoch)
         except ProjectError:

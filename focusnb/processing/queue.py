@@ -83,7 +83,8 @@ class Queue:
         e = schema.exposures.c
         query = sa.select(e.id, sa.literal_column("kind").label("kind")).where(e.group != TRASH).order_by(e.id)
         if not asked:
-            left_out |= queue.cancelled_last(self._library)
+            own = [frozenset(self.project.step_names(kind)) for kind in self.project.mode.steps]
+            left_out |= queue.cancelled_last(self._library, own)
             query = query.where(e.status.not_in(("queued", "running")))
         by_kind: dict[str, list[int]] = {}
         with self._library.read() as connection:
@@ -95,17 +96,17 @@ class Queue:
             for kind, ids in by_kind.items()
         )
 
-    def submit_sets(self) -> int:
-        """Queue the steps over sets that are stale; returns how many sets."""
+    def submit_sets(self, *, retry: bool = False) -> int:
+        """Queue the steps over sets that are stale, or have failed; returns how many sets."""
         names = self.project.mode.set_steps.get("session", ())
         if not names:
             return 0
         group = sets.session(self._library)
         steps = [self.project.step(name) for name in names]
-        planned, _ = sets.plan(self.project, group, steps)
+        planned, _ = sets.plan(self.project, group, steps, retry=retry)
         if planned:
-            tasks.submit(self._library, {group.id: names}, over="set")
-        return len(planned) and 1
+            tasks.submit(self._library, {group.id: names}, over="set", retry=retry)
+        return int(bool(planned))
 
     # Looking
 
@@ -186,7 +187,8 @@ class Queue:
 
     def retry(self, exposures: Iterable[int] | None = None, *, first: bool = False) -> int:
         """Queue again what failed last, with the workflow and the parameters it had."""
-        return queue.retry(self._library, exposures, first=first)
+        sets_too = self.submit_sets(retry=True) if exposures is None else 0
+        return queue.retry(self._library, exposures, first=first) + sets_too
 
     def _find(
         self,

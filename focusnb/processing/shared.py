@@ -24,16 +24,17 @@ from typing import Any
 
 from focusnb import __version__
 from focusnb.errors import FocusError, ParameterError, ProjectError
+from focusnb.io.processes import began as process_began
 from focusnb.processing.clusters import (
     CONNECT,
     LINGER,
     ClusterConfig,
     allowed_in_job,
+    connect_to,
     read_config,
     start_slurm,
     worker_specs,
 )
-from focusnb.processing.licence import process_began
 from focusnb.steps.base import Cost
 
 START = 60.0
@@ -46,7 +47,7 @@ class NoAnswer(ProjectError, TimeoutError):
 
 @dataclass(frozen=True)
 class Entry:
-    """A shared cluster that runs: where, as which process, since when (s since 1970).
+    """A shared cluster that runs: where, as which process, since when (as ``io.processes.began`` tells).
 
     workers : processes it was started with; 0 where they come and go
     most, allowed : workers it grows to, and bytes each may take; 0 where it does not grow
@@ -91,8 +92,6 @@ def connect(config: ClusterConfig, *, workers: int | None = None, cost: Cost | N
 
     Raises ProjectError with the end of its log where it cannot be started or does not answer.
     """
-    from distributed import Client
-
     # held until the connection stands: the cluster takes it to end, so that it never ends in between
     with _locked(config.name):
         entry = find(config.name) or _start(config, workers, cost)
@@ -106,7 +105,7 @@ def connect(config: ClusterConfig, *, workers: int | None = None, cost: Cost | N
                 f"cluster {config.name} runs with {entry.workers} workers and is shared; leave --workers {workers} out"
             )
         try:
-            return Client(entry.address, timeout=CONNECT, set_as_default=False), entry
+            return connect_to(entry.address, CONNECT), entry
         except (OSError, TimeoutError) as error:
             raise NoAnswer(
                 f"cluster {config.name} (process {entry.process}) does not answer at {entry.address} within "
@@ -177,7 +176,7 @@ def serve(config: ClusterConfig, *, workers: int | None = None, cost: Cost | Non
     _write(path, entry)
     print(f"cluster {config.name} runs at {entry.address}; dashboard: {cluster.dashboard_link}", flush=True)
     try:
-        _until_unused(cluster, config, ended)
+        _until_unused(cluster, config, entry, ended)
     finally:
         with contextlib.suppress(OSError):
             if find(config.name) == entry:
@@ -185,7 +184,7 @@ def serve(config: ClusterConfig, *, workers: int | None = None, cost: Cost | Non
         cluster.close(timeout=10)
 
 
-def _until_unused(cluster: Any, config: ClusterConfig, ended: threading.Event) -> None:
+def _until_unused(cluster: Any, config: ClusterConfig, entry: Entry, ended: threading.Event) -> None:
     linger, used = config.get("linger", LINGER), time.monotonic()
     # the first client waits for this process and is not there yet
     while not ended.wait(min(1.0, max(0.1, linger / 4))):
@@ -194,8 +193,9 @@ def _until_unused(cluster: Any, config: ClusterConfig, ended: threading.Event) -
         elif time.monotonic() - used > linger:
             with _locked(config.name):
                 if not _clients(cluster):
-                    registry(config.name).unlink(missing_ok=True)
                     print(f"nobody has used it for {linger:g} s", flush=True)
+                    if find(config.name) == entry:
+                        registry(config.name).unlink(missing_ok=True)
                     return
 
 

@@ -2,16 +2,69 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
+
+from focusnb.io import processes
 
 FRAMES, SIZE = 8, 384
 """Frames of the tiny movie, and pixels of their edge: as few as all steps of a chain accept."""
 
 CACHE = "NUMBA_CACHE_DIR"
+
+MARKED = 3600.0
+"""Seconds for which it counts that a worker died while it was warmed up."""
+
+
+class Mark:
+    """A file that stays behind where a process dies while it warms up, so that the next one does without.
+
+    It lies in the temporary folder, by user and host, is named by the process, and holds when that began.
+    """
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+
+    @staticmethod
+    def _start() -> str:
+        return f"focusnb-warm-{os.geteuid()}-{socket.gethostname()}-"
+
+    def make(self) -> None:
+        """Leave the mark; where that cannot be written there is none."""
+        path = Path(tempfile.gettempdir()) / f"{self._start()}{os.getpid()}"
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+            with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+                file.write(repr(processes.began()))
+            self._path = path
+
+    def remove(self) -> None:
+        """Nobody died."""
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+
+    @classmethod
+    def of_a_death(cls) -> bool:
+        """Whether there is the mark of a process that died; it is removed, and counts once."""
+        start = cls._start()
+        for path in sorted(Path(tempfile.gettempdir()).glob(f"{start}*")):
+            with contextlib.suppress(OSError, ValueError):
+                state = path.lstat()
+                if state.st_uid != os.geteuid():
+                    continue
+                if processes.began(int(path.name.removeprefix(start))) == float(path.read_text()):
+                    continue
+                path.unlink()  # only one process can
+                if time.time() - state.st_mtime < MARKED:
+                    return True
+        return False
 
 
 def keep_kernels() -> None:

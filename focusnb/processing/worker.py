@@ -21,14 +21,18 @@ from typing import Any
 
 from distributed import WorkerPlugin, get_worker
 
+from focusnb.io.processes import began as process_began
 from focusnb.processing import licence
-from focusnb.processing.warming import keep_kernels, warm_up
+from focusnb.processing.warming import Mark, keep_kernels, warm_up
 from focusnb.steps.task import Outcome, Progress, StepCall, StepOutcome, Task, run_task
 
 MOST_EVENTS_PER_SECOND = 2.0
 
 LOOK = 0.1
 """Seconds between two looks at the memory."""
+
+PROGRAMS = 1.0
+"""Seconds of a task, and between two looks at the memory of the programs it runs."""
 
 SLOW = 0.5
 """Seconds of a task after which memory is given back: it costs more than a small task itself."""
@@ -64,6 +68,10 @@ class Station(WorkerPlugin):
             # dask removes what a worker that was killed has left in its own folder
             _here.warm_up(self._steps, folder=worker.local_directory, use_gpu=self._use_gpu)
 
+    def teardown(self, worker: Any) -> None:
+        """A worker that is ended while it warms up did not die of that."""
+        _here.mark.remove()
+
 
 def leave_interrupts_to_the_client() -> None:
     """The process that works on the project gives back what is under way and ends the workers."""
@@ -89,7 +97,7 @@ def run_on_worker(task: Task, secret: str, topic: str) -> Outcome | str | None:
     _here.wait_until_warm()
     with _here.alone:
         answer = licence.answer_file(task, secret)
-        claim = pickle.dumps(licence.Claim(socket.gethostname(), os.getpid(), licence.process_began()))
+        claim = licence.Claim(socket.gethostname(), os.getpid(), process_began())
         for wait in (0.1, 0.4, 1.0, None):
             try:
                 descriptor = os.open(answer, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
@@ -104,9 +112,9 @@ def run_on_worker(task: Task, secret: str, topic: str) -> Outcome | str | None:
             except OSError as error:
                 return f"{_name(worker)} cannot write {answer}: {error.strerror}"
         with os.fdopen(descriptor, "wb") as file, contextlib.suppress(OSError):
-            file.write(claim)
+            file.write(licence.Answer(claim).packed())
         began = time.monotonic()
-        watch = _Watch(task, secret, worker, topic)
+        watch = _Watch(task, secret, worker, topic, claim)
         _here.begin(watch)
         try:
             outcome = replace(run_task(task, watch.emit, watch), worker=watch.worker_name)
@@ -143,8 +151,9 @@ _trim = _find_trim()
 class _Watch:
     """Follows one task, step by step: arms the time-out, keeps what was done, sends word of the progress."""
 
-    def __init__(self, task: Task, secret: str, worker: Any, topic: str) -> None:
+    def __init__(self, task: Task, secret: str, worker: Any, topic: str, claim: licence.Claim) -> None:
         self.task = task
+        self.claim = claim
         self.secret = secret
         self.worker_name = _name(worker)
         self.limit = licence.MEMORY_SHARE * (worker.memory_manager.memory_limit or float("inf"))
@@ -158,7 +167,8 @@ class _Watch:
             self._file = open(os.devnull, "wb", buffering=0)  # noqa: SIM115
         self._step = ""
         self._gone = 0
-        self._looked = time.monotonic()
+        self._looked = self._counted = time.monotonic()
+        self._programs = 0
         self._lock = threading.Lock()
         self._untold: Progress | None = None
         self._finished: tuple[StepOutcome, ...] = ()
@@ -181,7 +191,7 @@ class _Watch:
             end_this_process()
         part = self._answer.with_name(f"{self._answer.name}.part")
         try:
-            part.write_bytes(pickle.dumps(outcome))
+            part.write_bytes(licence.Answer(self.claim, outcome).packed())
             os.replace(part, self._answer)
         except OSError:
             with contextlib.suppress(OSError):
@@ -215,7 +225,12 @@ class _Watch:
 
     def look(self) -> None:
         """End this process where it takes too much memory or has no licence any more."""
-        used = _resident()
+        used = self._used()
+        if used > self.limit and self._programs:
+            # a program that is just being started is seen with all that this process holds
+            time.sleep(LOOK)
+            self._counted = 0.0
+            used = self._used()
         if used > self.limit:
             self._write_words(step=self._step, used=used, allowed=int(self.limit))
             end_this_process()
@@ -226,6 +241,13 @@ class _Watch:
             if self._gone > 1:
                 end_this_process()
         self.tell()
+
+    def _used(self) -> int:
+        """Bytes held by this process and, looked at once a second, by the programs that its step runs."""
+        now = time.monotonic()
+        if now - self._counted >= PROGRAMS:
+            self._counted, self._programs = now, _resident_programs()
+        return _resident() + self._programs
 
     def _is_taken_away(self) -> bool:
         try:
@@ -262,6 +284,22 @@ def _resident() -> int:
         return int(psutil.Process().memory_info().rss)
 
 
+def _resident_programs() -> int:
+    """Bytes held by the descendants of this process."""
+    with contextlib.suppress(OSError):
+        # psutil looks at every process of the host: only where there is any child
+        if not any(path.read_bytes() for path in Path("/proc/self/task").glob("*/children")):
+            return 0
+    import psutil
+
+    held = 0
+    with contextlib.suppress(psutil.Error):
+        for program in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                held += program.memory_info().rss
+    return held
+
+
 class _Here:
     """The state of this process: what it works on, and the thread that watches."""
 
@@ -270,6 +308,7 @@ class _Here:
         self.watch: _Watch | None = None
         self.told = 0.0  # when word was sent last, of whatever task
         self.warming = False
+        self.mark = Mark()
         self._warm = threading.Event()
         self._warm.set()
         self._begun = threading.Event()
@@ -297,13 +336,20 @@ class _Here:
     def warm_up(self, steps: tuple[str, ...], *, folder: str, use_gpu: bool) -> None:
         """Begin to run a chain on a tiny movie; once in a process."""
 
+        if Mark.of_a_death():
+            print("the worker before this one died while it was warmed up: this one is not", file=sys.stderr)
+            self.warming = True
+            return
+
         def run() -> None:
             try:
+                self.mark.make()
                 has_gpu = bool(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
                 warm_up(steps, folder=folder, use_gpu=use_gpu and has_gpu)
             except Exception as error:  # the first movie pays then, and tells what is wrong
                 print(f"the worker could not be warmed up: {type(error).__name__}: {error}", file=sys.stderr)
             finally:
+                self.mark.remove()
                 self._warm.set()
 
         self.warming = True

@@ -15,6 +15,7 @@ import psutil
 import sqlalchemy as sa
 
 from focusnb.errors import ProjectError
+from focusnb.io import processes
 from focusnb.project import schema
 from focusnb.project.library import Library, Transaction
 
@@ -51,7 +52,7 @@ def take_lease(library: Library, *, tell: Callable[[str], None] | None = None) -
             if held is None or held["process"] is None or _is_gone(held, library.location):
                 return _take(transaction, library, held)
             sign = (held["epoch"], held["heartbeat"])
-            if _is_here(held) or (watched is not None and sign != watched):
+            if is_here(held) or (watched is not None and sign != watched):
                 raise ProjectError(f"{library.location}: {describe_holder(held)}; stop it first")
             if watched is None:
                 watched, patience = sign, _patience(held)
@@ -82,7 +83,7 @@ def _take(transaction: Transaction, library: Library, held: Mapping[str, Any] | 
             host=socket.gethostname(),
             machine=_machine(),
             process=os.getpid(),
-            process_started=psutil.Process().create_time(),
+            process_started=processes.began(),
             since=time.time(),
             heartbeat=time.time(),
         )
@@ -101,23 +102,25 @@ def _machine() -> str:
         return socket.gethostname()
 
 
-def _is_here(held: Mapping[str, Any]) -> bool:
+def is_here(held: Mapping[str, Any]) -> bool:
+    """Whether the holder is a process of this system, whose number can be looked up."""
     return bool(held["host"] == socket.gethostname() and (held.get("machine") or _machine()) == _machine())
 
 
 def _is_gone(held: Mapping[str, Any], location: str | Path) -> bool:
-    """Whether the holder is one of this host that works no more."""
-    if not _is_here(held):
-        return False
+    """Whether it can be told at once that the holder works no more."""
+    if not is_here(held):
+        # a host of this name that has been started again since has none of its processes left
+        boot = str(held.get("machine") or "").partition(" ")[0]
+        return bool(held["host"] == socket.gethostname() and boot and boot != _machine().partition(" ")[0])
     if held["process"] == os.getpid():
         # a kernel whose last attempt ended without being able to write is free to try again
         return (str(location), held["epoch"]) not in _working
+    # a number may have been given to another process since
+    if processes.began(held["process"]) != held["process_started"]:
+        return True
     try:
-        process = psutil.Process(held["process"])
-        # a number may have been given to another process since
-        if abs(process.create_time() - held["process_started"]) > 1:
-            return True
-        status = process.status()
+        status = psutil.Process(held["process"]).status()
     except psutil.NoSuchProcess:
         return True
     if status in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
@@ -128,14 +131,18 @@ def _is_gone(held: Mapping[str, Any], location: str | Path) -> bool:
 
 def is_alive(held: Mapping[str, Any], location: str | Path) -> bool:
     """Whether the process that holds a lease works on the library at this place, as far as can be told at once."""
-    return not _is_gone(held, location) if _is_here(held) else bool(time.time() - held["heartbeat"] < SILENCE)
+    if _is_gone(held, location):
+        return False
+    return is_here(held) or bool(time.time() - held["heartbeat"] < SILENCE)
 
 
 def holder(library: Library) -> Mapping[str, Any] | None:
-    """Who works on a project: host, process, since, heartbeat, dashboard; None where nobody does."""
+    """Who works on a project: host, process, since, heartbeat, dashboard; None where nobody does, as far as can be told
+    at once.
+    """
     with library.read() as connection:
         held = connection.execute(sa.select(schema.lease)).mappings().first()
-    if held is None or held["process"] is None or _is_gone(held, library.location):
+    if held is None or held["process"] is None or not is_alive(held, library.location):
         return None
     return dict(held)
 
@@ -180,11 +187,14 @@ class Heart:
             except ProjectError:
                 # locked or full for the moment: whoever writes will be told
                 continue
+            except Exception as error:
+                self._fault = ProjectError(f"no sign of life can be given ({type(error).__name__}: {error})")
+                return
 
     def check(self) -> None:
         """LeaseLost if somebody else has taken over."""
         if self._fault is not None:
-            raise LeaseLost(str(self._fault))
+            raise type(self._fault)(str(self._fault))
 
     def stop(self) -> None:
         """Give no more signs of life."""

@@ -113,6 +113,8 @@ class Library:
                 told = cure.format(folder=self.path.parent, timeout=BUSY_TIMEOUT)
                 kind = {"locked": LibraryBusy, "full": LibraryFull}.get(words[0], ProjectError)
                 return kind(f"{self.location}: {told} ({text})")
+        if getattr(error, "connection_invalidated", False) or "network error" in text:
+            return LibraryBusy(f"{self._told()}: the connection was lost ({text}); it is made again when it can be")
         if "lock timeout" in text:
             return LibraryBusy(f"{self._told()}: another process kept it locked for more than {BUSY_TIMEOUT:.0f} s")
         return ProjectError(f"{self._told()}: {text}")
@@ -419,7 +421,7 @@ def _server_engine(location: str) -> sa.Engine:
     # the driver of the extra 'postgres', where the URL names none
     url = re.sub(r"^postgres(ql)?://", "postgresql+pg8000://", location)
     try:
-        engine = sa.create_engine(url, isolation_level="REPEATABLE READ")
+        engine = sa.create_engine(url, isolation_level="REPEATABLE READ", pool_pre_ping=True)
     except ModuleNotFoundError as error:
         raise ProgramMissing(f"{error.name} is not installed: pip install 'focusnb[postgres]'") from error
     except (sa.exc.ArgumentError, ValueError) as error:

@@ -16,6 +16,9 @@ from focusnb.project.tasks import MANY
 if TYPE_CHECKING:
     from focusnb.project.project import Project
 
+_FORMAT = 1
+"""Raised when what makes a step stale is defined otherwise, so that no mark of before hides it."""
+
 Choices = Mapping[str, Mapping[str, Any]]
 """Choices by step and name."""
 
@@ -64,7 +67,7 @@ class Plan:
                 (s.name, s.version, s.origin, {n: self._programs.get(n) for n in s.programs()}, chosen[s.name])
                 for s in self.workflow.steps
             ]
-            text = json.dumps(known, sort_keys=True, default=str)
+            text = json.dumps([_FORMAT, known], sort_keys=True, default=str)
             self._cache[key] = chosen, hashlib.sha256(text.encode()).hexdigest()[:32]
         return self._cache[key]
 
@@ -111,10 +114,15 @@ class Plan:
         own = identity if str(identity) in self._own else None
         return settled_for is not None and settled_for == self._choices(group, own)[1]
 
+    def _is_own(self) -> bool:
+        """Whether it is the project's own workflow: the mark is one, and not for every workflow that is ever run."""
+        names = {step.name for step in self.workflow.steps}
+        return any(names == set(self.project.step_names(kind)) for kind in self.project.mode.steps)
+
     def settle(self) -> None:
         """Mark the exposures found up to date, but for those whose rows have changed since."""
         e = schema.exposures
-        if not self._settled or self.project.library.read_only:
+        if not self._settled or self.project.library.read_only or not self._is_own():
             return
         with self.project.library.write() as transaction:
             transaction.execute(

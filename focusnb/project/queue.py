@@ -10,13 +10,12 @@ import sqlalchemy as sa
 
 from focusnb.errors import ParameterError
 from focusnb.project import schema
-from focusnb.project.library import Library, Transaction
+from focusnb.project.library import Library, Transaction, now
 from focusnb.project.tasks import (
     MANY,
     ORDERS,
     UNDER_WAY,
     WAITING,
-    finish_task,
     in_order,
     refresh,
     settings,
@@ -327,25 +326,19 @@ def hold(library: Library, tasks: Sequence[str], held: bool = True) -> int:
 def cancel(library: Library, tasks: Sequence[str]) -> int:
     """Take tasks out of the queue, and ask those under way to stop; returns how many it concerned."""
     t = schema.tasks
+    ended = {"state": "cancelled", "reason": "it was cancelled", "finished_at": now()}
     concerned, exposures, sets = 0, [], []
     with library.write() as transaction:
         for start in range(0, len(tasks), MANY):
             part = t.c.id.in_(tasks[start : start + MANY])
-            rows = transaction.execute(
-                sa.select(t.c.id, t.c.state, t.c.exposure_id, t.c.set_id).where(
-                    part & t.c.state.in_((*WAITING, "running"))
-                )
-            ).all()
-            for row in rows:
-                if row.state == "running":
-                    transaction.execute(
-                        t.update().where(t.c.id == row.id).values(state="cancelling", revision=transaction.revision)
-                    )
-                else:
-                    finish_task(transaction, row.id, "cancelled", "it was cancelled")
+            active = sa.select(t.c.exposure_id, t.c.set_id).where(part & t.c.state.in_((*WAITING, "running")))
+            for row in transaction.execute(active):
                 concerned += 1
                 exposures += [row.exposure_id] * (row.exposure_id is not None)
                 sets += [row.set_id] * (row.set_id is not None)
+            for states, values in ((WAITING, ended), (("running",), {"state": "cancelling"})):
+                changed = t.update().where(part & t.c.state.in_(states))
+                transaction.execute(changed.values(**values, revision=transaction.revision))
         refresh(transaction, "exposure", exposures)
         refresh(transaction, "set", sets)
     return concerned
@@ -386,8 +379,8 @@ def retry(library: Library, exposures: Iterable[int] | None = None, *, first: bo
     return sum(len(chains) for _, chains in groups.values())
 
 
-def cancelled_last(library: Library) -> set[int]:
-    """Exposures whose last task was cancelled: they are not queued again by themselves."""
+def cancelled_last(library: Library, workflows: Sequence[frozenset[str]]) -> set[int]:
+    """Exposures whose last task of one of these workflows was cancelled: they are not queued again by themselves."""
     t, b = schema.tasks, schema.batches
     with library.read() as connection:
         cancelled = set(
@@ -403,11 +396,13 @@ def cancelled_last(library: Library) -> set[int]:
         ids = sorted(cancelled)
         for start in range(0, len(ids), MANY):
             rows = connection.execute(
-                sa.select(t.c.exposure_id, t.c.batch_id, t.c.state)
+                sa.select(t.c.exposure_id, t.c.batch_id, t.c.state, t.c.steps)
                 .join(b, b.c.id == t.c.batch_id)
                 .where(t.c.exposure_id.in_(ids[start : start + MANY]) & b.c.trial.is_(None))
             )
             for row in rows:
+                if frozenset(row.steps) not in workflows:
+                    continue
                 if row.batch_id >= latest.get(row.exposure_id, (0, ""))[0]:
                     latest[row.exposure_id] = (row.batch_id, row.state)
     return {identity for identity, (_, last) in latest.items() if last == "cancelled"}

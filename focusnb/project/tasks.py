@@ -78,8 +78,8 @@ def submit(
 ) -> int:
     """Queue the named steps for exposures (or sets), at the end or on top; returns the batch's id.
 
-    Exposures for which the same steps with the same options wait, are held or are under way are not queued twice, but
-    what waits is put on top where that is asked for.
+    Exposures for which the same steps with the same options wait, or are held, are not queued twice, but put on top
+    where that is asked for. What is under way does not count: it may have begun with other choices.
     """
     t, b = schema.tasks, schema.batches
     if trial is not None and not re.fullmatch(r"[\w\-+][\w.\-+ ]*", trial):
@@ -93,16 +93,18 @@ def submit(
         options["timeout"] = timeout
     subject = t.c.exposure_id if over == "exposure" else t.c.set_id
     with library.write() as transaction:
+        alike = (t.c.batch_id == b.c.id) & b.c.trial.is_(None) & t.c.state.in_(WAITING)
+        query = sa.select(subject.label("subject"), t.c.steps, b.c.params, t.c.id, t.c.state, t.c.batch_id).where(alike)
+        active = transaction.execute(query) if trial is None else ()
+        known = {(row.subject, tuple(row.steps)): row for row in active if _is_same(row.params or {}, options)}
+        if known and not first and all((identity, tuple(chain)) in known for identity, chain in steps.items()):
+            return int(next(iter(known.values())).batch_id)
         names = sorted({name for chain in steps.values() for name in chain})
         batch = transaction.execute(
             b.insert().values(
                 created_at=now(), who=who(), steps=names, params=options, trial=trial, revision=transaction.revision
             )
         ).inserted_primary_key[0]
-        alike = (t.c.batch_id == b.c.id) & b.c.trial.is_(None) & t.c.state.in_(ACTIVE)
-        query = sa.select(subject.label("subject"), t.c.steps, b.c.params, t.c.id, t.c.state).where(alike)
-        active = transaction.execute(query) if trial is None else ()
-        known = {(row.subject, tuple(row.steps)): row for row in active if row.params == options}
         top, bound = 0, transaction.execute(sa.select(sa.func.max(t.c.position))).scalar() or 0.0
         if first:
             top = top_priority(transaction) + 1
@@ -125,20 +127,28 @@ def submit(
         if rows:
             transaction.execute(t.insert(), rows)
         if first:
-            again = [(identity, tuple(chain)) for identity, chain in steps.items()]
-            for row in (known[key] for key in again if key in known and known[key].state in WAITING):
-                transaction.execute(
-                    t.update().where(t.c.id == row.id).values(priority=top, revision=transaction.revision)
-                )
+            again = [known.get((identity, tuple(chain))) for identity, chain in steps.items()]
+            for place, row in enumerate(again):
+                if row is not None and row.state in WAITING:
+                    # two that were put on top one after the other have the same position within their priorities
+                    values = {"priority": top, "position": bound + 1 + place, "revision": transaction.revision}
+                    transaction.execute(t.update().where(t.c.id == row.id).values(values))
         if trial is None:
             refresh(transaction, over, [row[f"{over}_id"] for row in rows])  # type: ignore[misc]
     return int(batch)
 
 
+def _is_same(waiting: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Whether what waits does what is asked for."""
+    return all(waiting.get(key) == asked[key] for key in ("params", "everything")) and (
+        bool(waiting.get("retry")) >= bool(asked["retry"])
+    )
+
+
 def top_priority(transaction: Transaction) -> int:
-    """The highest priority among what waits."""
+    """The highest priority among what waits, or may wait again."""
     t = schema.tasks.c
-    highest = transaction.execute(sa.select(sa.func.max(t.priority)).where(t.state.in_(WAITING))).scalar()
+    highest = transaction.execute(sa.select(sa.func.max(t.priority)).where(t.state.in_(ACTIVE))).scalar()
     return int(highest or 0)
 
 
@@ -219,7 +229,9 @@ def in_order(connection: sa.Connection) -> tuple[Any, ...]:
     """How the queue is ordered, as terms for ORDER BY: what was put on top, then by place."""
     t = schema.tasks.c
     _, newest = settings(connection)
-    return t.priority.desc(), sa.case((t.priority > 0, t.position), else_=-t.position if newest else t.position)
+    place = sa.case((t.priority > 0, t.position), else_=-t.position if newest else t.position)
+    # one that was lost waits again at a place that may be taken: the id decides
+    return t.priority.desc(), place, t.id
 
 
 def waiting(library: Library, limit: int) -> list[QueuedTask]:
@@ -236,10 +248,10 @@ def waiting(library: Library, limit: int) -> list[QueuedTask]:
             .limit(limit)
         )
         # two looks along the index instead of one that sorts all that waits
-        rows = connection.execute(query.where(t.priority > 0).order_by(t.priority.desc(), t.position)).all()
+        rows = connection.execute(query.where(t.priority > 0).order_by(t.priority.desc(), t.position, t.id)).all()
         if len(rows) < limit:
             place = t.position.desc() if newest else t.position
-            rows = [*rows, *connection.execute(query.where(t.priority == 0).order_by(place)).all()][:limit]
+            rows = [*rows, *connection.execute(query.where(t.priority == 0).order_by(place, t.id)).all()][:limit]
     return [
         QueuedTask(
             id=row.id,
@@ -268,7 +280,7 @@ def counts(library: Library) -> dict[str, int]:
 def start(library: Library, epoch: int, task: QueuedTask, runs: Iterable[Mapping[str, Any]]) -> bool:
     """Record that a task goes to a worker: its attempts exist from now on, whatever happens to it.
 
-    False if somebody cancelled it or kept it back at the last moment.
+    False if somebody cancelled it, kept it back, or paused the queue at the last moment.
     """
     with library.write() as transaction:
         check_lease(transaction, epoch)
@@ -294,9 +306,11 @@ def start(library: Library, epoch: int, task: QueuedTask, runs: Iterable[Mapping
     return True
 
 
+_PAUSED = sa.exists().where((schema.meta.c.key == "queue_paused") & (schema.meta.c.value == "yes"))
+
 _TAKE = (
     schema.tasks.update()
-    .where((schema.tasks.c.id == sa.bindparam("task")) & (schema.tasks.c.state == "queued"))
+    .where((schema.tasks.c.id == sa.bindparam("task")) & (schema.tasks.c.state == "queued") & ~_PAUSED)
     .values(
         state="running",
         attempts=sa.bindparam("tried"),
@@ -362,6 +376,7 @@ def lose(project: Project, epoch: int, task: str, reason: str, *, count: bool = 
         trial = transaction.execute(sa.select(b.c.trial).where(b.c.id == row["batch_id"])).scalar()
         told = "it was cancelled" if cancelled else reason
         open_runs = (r.c.task_id == task) & (r.c.status == "running")
+        begun = list(transaction.execute(sa.select(r.c.id).where(open_runs)).scalars())
         transaction.execute(
             r.update()
             .where(open_runs)
@@ -373,8 +388,8 @@ def lose(project: Project, epoch: int, task: str, reason: str, *, count: bool = 
         if trial is None:
             _refresh_of(transaction, row["exposure_id"], row["set_id"])
         folder = _folder_of(transaction, row["exposure_id"], row["set_id"])
-    if folder is not None:
-        remove_run(project.folder / folder / run_folder_name(task, row["epoch"] or 0))
+    for run in begun if folder is not None else ():
+        remove_run(project.folder / str(folder) / run_folder_name(run, row["epoch"] or 0))
     return True
 
 
@@ -394,6 +409,22 @@ def remove_run(folder: Path) -> None:
     except OSError:
         gone = folder
     shutil.rmtree(gone, ignore_errors=True)
+
+
+def under_way(library: Library, epoch: int) -> list[str]:
+    """Tasks that the process with this epoch has begun and not ended."""
+    t = schema.tasks.c
+    with library.read() as connection:
+        query = sa.select(t.id).where(t.state.in_(UNDER_WAY) & (t.epoch == epoch))
+        return [str(task) for task in connection.execute(query).scalars()]
+
+
+def choices_revision(library: Library) -> tuple[int, int]:
+    """What changes when any choice is set or cleared."""
+    p = schema.parameters.c
+    with library.read() as connection:
+        row = connection.execute(sa.select(sa.func.max(p.revision), sa.func.count())).one()
+    return int(row[0] or 0), int(row[1])
 
 
 def cancelling(library: Library) -> list[str]:

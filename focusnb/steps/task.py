@@ -75,12 +75,14 @@ class Task:
     @property
     def run_folder(self) -> Path:
         """Where everything is written before it is adopted."""
-        return Path(self.project) / self.folder / run_folder_name(self.id, self.epoch)
+        return Path(self.project) / self.folder / run_folder_name(self.calls[0].run, self.epoch)
 
 
-def run_folder_name(task: str, epoch: int) -> str:
-    """Name a task's folder; a process that was succeeded and goes on writing does so in a folder of its own."""
-    return f".run-{task}-{epoch}" if epoch else f".run-{task}"
+def run_folder_name(run: str, epoch: int) -> str:
+    """Name the folder of an attempt by its first run: a worker that goes on after its task was given to another one,
+    or whose process was succeeded, writes into a folder of its own.
+    """
+    return f".run-{run}-{epoch}" if epoch else f".run-{run}"
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,8 @@ def run_task(task: Task, emit: Emit | None = None, watch: Watch | None = None) -
     """Run the chain of one task; failures are part of the outcome, never raised."""
     started = time.time()
     try:
-        task.run_folder.mkdir(parents=True, exist_ok=True)
+        if watch is None:  # on a worker the folder is the licence to run, and not the worker's to make
+            task.run_folder.mkdir(parents=True, exist_ok=True)
         chain = _Chain(task, emit)
     except Exception as exception:
         return not_begun(task, exception)

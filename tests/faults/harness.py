@@ -2,8 +2,9 @@
 
 The campaign imports a few movies, waits until one of them is done, does something terrible, imports more, and so on:
 whatever happens, happens while there is work. Thereafter everything has to be as if nothing had happened: each step
-of each exposure done once, those that cannot be done failed with the right reason, and nothing left behind. Used with
-60 movies by the tests and with 1,000 by ``benchmarks/soak.py``.
+of each exposure done once, those that cannot be done failed with the right reason, and nothing left behind. The
+processors are those of the command line, with workers of their own, at a scheduler by address or of the shared cluster;
+``campaign`` works through the library and the shared cluster.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ import psutil
 import sqlalchemy as sa
 
 from focusnb.modes import MODES, Mode
+from focusnb.processing import shared
 from focusnb.processing.queue import Queue
 from focusnb.project import lease, records, schema, tasks
 from focusnb.project.project import Project
@@ -520,8 +522,8 @@ class Campaign:
     def _kill_scheduler(self, leg: Leg) -> None:
         if leg.workers == SHARED:
             # the processor starts another when it finds it gone
-            (path,) = (Path(os.environ["XDG_STATE_HOME"]) / "focusnb" / "clusters").glob("together@*.json")
-            os.kill(json.loads(path.read_text())["process"], signal.SIGKILL)
+            entry = self._wait_until(lambda: shared.find("together"), "the shared cluster did not start")
+            os.kill(entry.process, signal.SIGKILL)
             return
         self._dask["scheduler"].kill()
         self._dask["scheduler"].wait()
@@ -564,8 +566,10 @@ class Campaign:
             time.sleep(0.05)
             first.send_signal(signal.SIGSTOP)
         own = [process.pid for process in self._workers(first.pid)] if leg.workers == OWN else []
+        epoch = self._ask("SELECT epoch FROM lease")
         time.sleep(self.pace.silence + 2 * self.pace.heartbeat)
         self._begin(leg)
+        self._wait_until(lambda: self._ask("SELECT epoch FROM lease") > epoch, "nobody took the lease over")
         self._wait_for_progress()
         revision = self._ask("SELECT value FROM meta WHERE key = 'revision'")
         first.send_signal(signal.SIGCONT)

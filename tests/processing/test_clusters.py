@@ -10,17 +10,19 @@ import stat
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 
 from focusnb.errors import ParameterError, ProgramMissing, ProjectError
-from focusnb.processing import clusters, executors, shared
+from focusnb.processing import clusters, executors, licence, shared
 from focusnb.processing.clusters import open_cluster, read_config, worker_specs
 from focusnb.processing.executors import InlineExecutor, LocalCluster, Lost
 from focusnb.steps.base import Cost
@@ -81,8 +83,17 @@ def describe(text: str) -> Path:
 def test_what_is_wrong_in_the_file_is_told_with_its_place_and_the_cure(text: str, says: str) -> None:
     path = describe(text)
     with pytest.raises(ParameterError, match=re.escape(says)) as caught:
-        read_config("local")
+        clusters.read_configs()
     assert str(caught.value).startswith(str(path))
+
+
+def test_a_mistake_in_one_table_is_no_fault_of_another() -> None:
+    describe('workers = 2\n[mine]\nkind = "local"\n[other]\nkind = "slrum"\n')
+    assert read_config("mine").kind == "local"
+    assert read_config("gpu").kind == "gpu"
+    for name in ("other", "workers"):
+        with pytest.raises(ParameterError, match=name):
+            read_config(name)
 
 
 def test_a_cluster_nobody_described_is_told_with_those_there_are() -> None:
@@ -124,7 +135,7 @@ def test_options_that_do_not_fit_the_cluster_are_refused(monkeypatch: pytest.Mon
 
 def test_workers_of_this_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     local = clusters.ClusterConfig("local", "local")
-    assert [spec.memory for spec in worker_specs(local)] == [int(57.6e9 / 16)] * 16
+    assert [spec.memory for spec in worker_specs(local)] == [int(57.6e9 / 14)] * 14
     assert len(worker_specs(local, cost=Cost(memory=9 * GIGABYTE))) == 5
     assert len(worker_specs(local, workers=3)) == 3
     describe('[local]\nmemory_per_worker = "10 GB"\nthreads = 2\n')
@@ -369,13 +380,78 @@ def test_somebody_elses_scheduler_may_go_and_come_back(tmp_path: Path, monkeypat
             kill(first)
             wait_until(lambda: far.slots == 0)
             assert far.revive() is False
-            assert waiting.wait(3)["d"] == Lost(executors.LOST_SCHEDULER, blame=False)
+            assert replace(waiting.wait(3)["d"], so_far=None) == Lost(executors.LOST_SCHEDULER, blame=False)
     with dask(*scheduler), dask(*worker):
         wait_until(far.revive)
         wait_until(lambda: far.slots == 1)
         far.submit(told(tmp_path, "e"), waiting.done)
         assert isinstance(waiting.wait(4)["e"], Outcome)
         far.close()
+
+
+def test_attempts_to_reach_a_scheduler_that_is_gone_leave_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    describe(f'[far]\nkind = "scheduler"\naddress = "{address}"\n')
+    with dask("scheduler", "--host", address, "--no-dashboard") as scheduler:
+        far = wait_until(lambda: _try_to_open("far"))
+        # one that hangs holds nobody up
+        waiting = Waiting()
+        for name in "ab":
+            far.submit(told(tmp_path, name), waiting.done)
+        monkeypatch.setattr(executors, "ANSWERS", 0.3)
+        monkeypatch.setattr(licence, "ENDS", 0.1)
+        scheduler.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        far.withdraw("a")
+        assert time.monotonic() - began < 0.2
+        far.give_up()
+        assert time.monotonic() - began < 2
+        assert [path for name in "ab" for path in (tmp_path / "exposures" / name).iterdir()] == []
+        kill(scheduler)
+        wait_until(lambda: far._is_lost())
+    assert far.revive() is False
+    opened = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        pauses.append(far._pause)
+        far._again = 0.0
+        assert far.revive() is False
+    assert abs(len(os.listdir("/proc/self/fd")) - opened) <= 2
+    assert pauses[:6] == [2, 4, 8, 16, 30, 30]
+    with dask("scheduler", "--host", address, "--no-dashboard"):
+
+        def revived() -> bool:
+            far._again = 0.0
+            return bool(far.revive())
+
+        # broken in the middle: tried again
+        with monkeypatch.context() as patched:
+            patched.setattr(executors, "_dashboard", lambda client: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                wait_until(revived)
+        assert far._is_lost()
+        wait_until(revived)
+        assert (far._pause, far._again) == (1.0, 0.0)
+        far.close()
+
+
+def test_a_cluster_that_cannot_be_started_again_is_given_up_after_a_while() -> None:
+    def fail() -> None:
+        raise ProjectError("cluster tiny did not start")
+
+    far = executors.DaskExecutor.__new__(executors.DaskExecutor)
+    far._client, far._comm, far._flying, far._reconnect = SimpleNamespace(status="closed"), None, {}, fail
+    far._pause, far._again, far._failures = 1.0, 0.0, 0
+    for _ in range(executors.ATTEMPTS - 1):
+        assert far.revive() is False
+        assert far.revive() is False  # it waits
+        far._again = 0.0
+    with pytest.raises(executors.ClusterLost, match="cluster tiny did not start"):
+        far.revive()
 
 
 def _try_to_open(name: str) -> Any:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import psutil
 import pytest
 
 from focusnb.errors import ParameterError
+from focusnb.io import processes
 from focusnb.processing import executors, licence
 from focusnb.processing.executors import InlineExecutor, LocalCluster, Lost, make_executor
 from focusnb.steps.base import Cost
@@ -36,7 +40,7 @@ def process_of(task: Task) -> int:
     """The process that works on a task."""
     answer = licence.read_answer(next(task.run_folder.glob(".outcome-*[!t]")))
     assert answer is not None
-    return answer.process
+    return answer.claim.process
 
 
 def test_a_task_gives_the_same_here_and_there(tmp_path: Path, cluster: LocalCluster) -> None:
@@ -92,6 +96,39 @@ def test_a_step_that_takes_too_much_memory_is_ended_with_both_numbers(tmp_path: 
     assert "its worker may take 0.5 GB; run with fewer workers, or give them more" in lost.reason
     assert [step.step for step in lost.so_far.steps] == ["begin"]
     assert list(task.run_folder.iterdir()) == []
+
+
+def test_what_a_program_takes_counts(tmp_path: Path, cluster: LocalCluster) -> None:
+    program = "import time; x = bytearray(900_000_000); x[::4096] = b'1' * len(x[::4096]); time.sleep(30)"
+    task = told(tmp_path, "program", f"import sys; work.run([sys.executable, '-c', {program!r}])")
+    lost = run(cluster, task)["program"]
+    assert (lost.blame, lost.final, lost.error) == (True, True, "Memory")
+    assert re.match(r"act took (0\.[89]|1\.\d) GB of memory, and its worker may take 0\.5 GB; run with", lost.reason)
+
+
+def test_workers_that_die_again_and_again_before_they_begin_are_told(cluster: LocalCluster) -> None:
+    death = Lost(executors.LOST_WORKER, blame=False)
+    success = Outcome("t", 1, "exposures/t", ())
+    cluster._counted(success)
+    assert [cluster._counted(death) for _ in range(6)] == [death] * 6
+    told = cluster._counted(death)
+    assert told == Lost(
+        "its worker died before it began, as 6 before it: look at the cluster's log, the terminal", blame=True
+    )
+    assert cluster._counted(success) == success
+    assert cluster._counted(death) == death
+    cluster._counted(success)
+
+
+def test_only_the_very_process_of_a_claim_is_ended() -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
+        claim = licence.Claim(socket.gethostname(), process.pid, processes.began(process.pid))
+        for other in (replace(claim, began=claim.began + 1), replace(claim, host="elsewhere"), replace(claim, began=0)):
+            assert not executors._kill_here(other)
+        assert process.poll() is None
+        assert executors._kill_here(claim)
+        assert process.wait(5) == -signal.SIGKILL
+    assert not executors._kill_here(licence.UNREADABLE.claim)
 
 
 def test_one_task_can_be_withdrawn(tmp_path: Path, cluster: LocalCluster) -> None:
@@ -193,8 +230,10 @@ def test_the_number_of_workers_chooses_the_executor(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(executors, "machine_memory", lambda: 7 * GIGABYTE)
     monkeypatch.setattr("dask.system.cpu_count", lambda: 16)
+    assert executors.default_workers() == 1
+    monkeypatch.setattr(executors, "machine_memory", lambda: 14 * GIGABYTE)
     assert executors.default_workers() == 3
     assert executors.default_workers(Cost(memory=100)) == 3
-    assert executors.default_workers(Cost(memory=5 * GIGABYTE)) == 1
+    assert executors.default_workers(Cost(memory=6 * GIGABYTE)) == 1
     monkeypatch.setattr(executors, "machine_memory", lambda: GIGABYTE)
     assert executors.default_workers() == 1

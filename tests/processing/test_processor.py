@@ -21,6 +21,8 @@ from focusnb.processing.queue import Queue
 from focusnb.processing.workflow import Workflow
 from focusnb.project import lease, schema
 from focusnb.project.project import Project
+from focusnb.steps import trust
+from focusnb.steps.base import Cost
 from tests.projects import chain, left_overs, make_project, process, statuses, write_shots
 
 
@@ -66,7 +68,7 @@ def test_what_waits_already_is_not_queued_twice_but_other_choices_are(shots: Pro
 def test_events_come_in_order_and_the_summary_counts(shots: Project) -> None:
     events: list[Event] = []
     summary = process(shots, on_event=events.append)
-    kinds = [(event.kind, event.name) for event in events if event.kind not in ("ready", "progress", "step")]
+    kinds = [(event.kind, event.name) for event in events if event.kind not in ("begun", "ready", "progress", "step")]
     assert kinds == [(kind, name) for name in "abcd" for kind in ("started", "stored")]
     assert [e.progress.message for e in events if e.progress and e.name == "a"] == ["loaded"]
     assert [(e.step.step, e.step.status) for e in events if e.step and e.name == "d"] == [
@@ -413,3 +415,124 @@ def test_a_running_exposure_can_be_cancelled(project: Project, tmp_path: Path, c
     assert Processor(project).queue() == {"done": 2, "cancelled": 1}
     assert set(project.runs(exposure=1).reason) == {"it was cancelled"}
     assert left_overs(project.folder) == []
+
+
+def test_a_later_task_of_an_exposure_waits_for_the_earlier_and_counts(
+    project: Project, tmp_path: Path, cluster: LocalCluster
+) -> None:
+    project.add(write_shots(tmp_path / "camera", a="sleep scale 1\n"))
+    processor = Processor(project, cluster)
+    processor.submit(chain(project), everything=True)
+    processor.submit(Workflow.named(project, ["judge"]), params={"judge": {"limit": -1.0}}, everything=True)
+    processor.run()
+    runs = project.runs().sort_values("started_at")
+    assert runs.step.tolist() == ["load", "scale", "judge", "judge"]
+    assert project.table().verdict[1] == "good"
+
+
+def test_choices_made_while_an_exposure_runs_are_not_lost(shots: Project) -> None:
+    line, asked = Queue(shots), []
+
+    def ask(event: Event) -> None:
+        if event.kind == "started" and not asked:
+            asked.append(event.name)
+            shots.set_params("judge", limit=9)
+            line.submit(chain(shots), [1])
+
+    processor = Processor(shots, InlineExecutor())
+    processor.submit(chain(shots), [1])
+    processor.run(on_event=ask)
+    assert shots.stale(chain(shots), [1]) == {}
+    assert shots.runs(exposure=1).params.iloc[-1] == '{"limit": 9.0}'
+
+
+def rewrite_steps(project: Project, old: str, new: str, *, trusted: bool = True) -> None:
+    """Change the text of the small steps."""
+    path = project.folder / "steps" / "chain.py"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    if trusted:
+        trust.trust(project.folder)
+
+
+def test_a_step_whose_cost_cannot_be_told_is_broken_and_the_others_go_on(shots: Project) -> None:
+    rewrite_steps(
+        shots,
+        '    name = "scale"\n',
+        '    name = "scale"\n\n    def cost(self, facts, params):\n        return 1 / 0\n\n',
+    )
+    processor = Processor(shots, InlineExecutor())
+    processor.submit(chain(shots), [1])
+    processor.submit(Workflow.named(shots, ["load"]), [2])
+    processor.run()
+    assert statuses(shots)["a"] == "broken"
+    assert "ZeroDivisionError" in shots.table().reason[1]
+    assert statuses(shots)["b"] == "done"
+
+
+def test_a_step_edited_while_it_serves_is_waited_for(shots: Project) -> None:
+    told: list[str] = []
+    processor = Processor(shots, InlineExecutor())
+
+    def tell(event: Event) -> None:
+        if event.kind == "waiting":
+            told.append(event.reason)
+            trust.trust(shots.folder)
+        if event.kind == "begun":
+            rewrite_steps(shots, "Judge the scaled number.", "Judge it.", trusted=False)
+        if event.kind == "stored" and event.name == "d":
+            processor.cancel()
+
+    processor.run(until_idle=False, on_event=tell, refill=processor.refill)
+    assert "not trusted yet, or changed since" in told[0]
+    assert "queued" not in statuses(shots).values()
+
+
+def test_a_host_that_was_started_again_has_no_holder_left(shots: Project) -> None:
+    lease.take_lease(shots.library)
+    with shots.library.write() as transaction:
+        transaction.execute(
+            schema.lease.update().values(machine="another-boot pid:[1]", process=4242, heartbeat=time.time())
+        )
+    assert lease.holder(shots.library) is None
+    assert process(shots).exposures == 4
+
+
+class Small(InlineExecutor):
+    """An executor for chains of so many bytes."""
+
+    def __init__(self, allowed: int) -> None:
+        super().__init__()
+        self.allowed = allowed
+
+    def refuse(self, cost: Cost) -> str:
+        return f"needs {cost.memory} and has {self.allowed}" if cost.memory > self.allowed else ""
+
+
+def test_larger_workers_are_made_for_larger_movies_and_too_large_ones_fail_with_both_numbers(shots: Project) -> None:
+    made: list[int] = []
+
+    def make(cost: Cost) -> InlineExecutor:
+        made.append(cost.memory)
+        return Small(min(cost.memory, 3_000_000_000))
+
+    rewrite_steps(
+        shots,
+        '    name = "scale"\n',
+        '    name = "scale"\n\n    def cost(self, facts, params):\n        from focusnb.steps.base import Cost\n'
+        "        return Cost(memory=int(params.factor * 1_000_000_000))\n\n",
+    )
+    processor = Processor(shots, make)
+    line = Queue(shots)
+
+    def more(event: Event) -> None:
+        if event.kind == "stored" and event.name == "a":
+            line.submit(chain(shots), [2], params={"scale": {"factor": 2.5}})
+            line.submit(chain(shots), [3], params={"scale": {"factor": 7.0}})
+
+    processor.submit(chain(shots), [1], params={"scale": {"factor": 1.0}})
+    processor.run(on_event=more)
+    assert made == [1_000_000_000, 7_000_000_000]  # for the largest of what waits
+    assert statuses(shots) == {"a": "done", "b": "done", "c": "failed", "d": "new"}
+    assert "needs 7000000000 and has 3000000000" in shots.table().reason[3]

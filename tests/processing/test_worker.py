@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import socket
+import stat
+import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from focusnb.io import processes
 from focusnb.processing import licence, warming, worker
 from focusnb.steps.task import Outcome, Progress, StepOutcome
 from tests.processing.conftest import told
+
+CLAIM = licence.Claim("here", 1, 2.0)
 
 
 class StandIn:
@@ -43,7 +52,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
 
 
 def test_words_are_few_the_latest_counts_and_results_gather(tmp_path: Path, stand_in: StandIn) -> None:
-    watch = worker._Watch(told(tmp_path, "t"), "secret", stand_in, "topic")
+    watch = worker._Watch(told(tmp_path, "t"), "secret", stand_in, "topic", CLAIM)
     results = [StepOutcome(name, name, "done") for name in "abc"]
     for number, result in enumerate(results):
         watch.emit(Progress("t", 1, result.step, f"{number}", number / 4, finished=(result,)))
@@ -63,7 +72,8 @@ def test_a_task_leaves_its_outcome_and_nothing_else(tmp_path: Path, stand_in: St
     outcome = worker.run_on_worker(task, "secret", "topic")
     assert isinstance(outcome, Outcome)
     assert [step.status for step in outcome.steps] == ["done", "broken"]
-    assert licence.read_answer(licence.answer_file(task, "secret")) == outcome
+    claim = licence.Claim(socket.gethostname(), os.getpid(), processes.began())
+    assert licence.read_answer(licence.answer_file(task, "secret")) == licence.Answer(claim, outcome)
     assert sorted(path.name for path in task.run_folder.iterdir()) == [".outcome-secret", "log.txt"]
     # the same task again, as dask does after a death
     assert worker.run_on_worker(task, "secret", "topic") is None
@@ -82,7 +92,7 @@ def test_the_licence_must_be_missing_twice(tmp_path: Path, stand_in: StandIn, mo
     monkeypatch.setattr(worker, "end_this_process", lambda: ended.append(True))
     monkeypatch.setattr(licence, "LOOK", 0.0)
     task = told(tmp_path, "t")
-    watch = worker._Watch(task, "secret", stand_in, "topic")
+    watch = worker._Watch(task, "secret", stand_in, "topic", CLAIM)
     answer = licence.answer_file(task, "secret")
     answer.touch()
     watch.look()
@@ -104,7 +114,7 @@ def test_the_licence_must_be_missing_twice(tmp_path: Path, stand_in: StandIn, mo
 def test_a_network_file_system_that_does_not_answer_takes_nothing_away(
     tmp_path: Path, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watch = worker._Watch(told(tmp_path, "t"), "secret", stand_in, "topic")
+    watch = worker._Watch(told(tmp_path, "t"), "secret", stand_in, "topic", CLAIM)
     monkeypatch.setattr(licence, "LOOK", 0.0)
     monkeypatch.setattr(worker, "end_this_process", lambda: pytest.fail("ended"))
 
@@ -147,10 +157,67 @@ def test_a_claim_that_could_not_be_written_is_a_claim(tmp_path: Path) -> None:
     path = tmp_path / "answer"
     assert licence.read_answer(path) is None
     path.touch()
-    assert licence.read_answer(path) == licence.Claim("", 0, 0.0)
+    assert licence.read_answer(path) == licence.UNREADABLE
 
 
-def test_a_task_waits_until_its_worker_is_warm(monkeypatch: pytest.MonkeyPatch) -> None:
+class Evil:
+    """Runs a program when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.path),)
+
+
+def test_an_answer_that_another_put_there_runs_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "answer"
+    answer = licence.Answer(CLAIM, Outcome("t", 1, "exposures/t", (StepOutcome("a", "a", "done", values={"x": 1.5}),)))
+    path.write_bytes(answer.packed())
+    assert licence.read_answer(path) == answer
+    (tmp_path / "link").symlink_to(path)
+    assert licence.read_answer(tmp_path / "link") == licence.UNREADABLE
+    for other in (
+        pickle.dumps(Evil(tmp_path / "evil")),
+        pickle.dumps((CLAIM, Evil(tmp_path / "evil"))),
+        licence.Answer(CLAIM, replace(answer.outcome, worker=np.float64(1))).packed(),  # type: ignore[type-var]
+        pickle.dumps(answer.outcome),
+        b"no pickle",
+    ):
+        path.write_bytes(other)
+        assert licence.read_answer(path) == licence.UNREADABLE
+    assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_an_answer_of_another_user_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "answer"
+    path.write_bytes(licence.Answer(CLAIM).packed())
+    assert licence.read_answer(path) == licence.Answer(CLAIM)
+    os.chown(path, 4321, -1)
+    assert licence.read_answer(path) == licence.UNREADABLE
+
+
+def test_what_kills_a_worker_that_warms_up_is_left_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    mark = warming.Mark()
+    mark.make()
+    (path,) = tmp_path.iterdir()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not warming.Mark.of_a_death()  # it lives
+    mark.remove()
+    assert list(tmp_path.iterdir()) == []
+    path.with_name(path.name.replace(str(os.getpid()), "99999999")).write_text("1.0")
+    here = worker._Here()
+    monkeypatch.setattr(worker, "warm_up", lambda *_, **__: pytest.fail("warmed up"))
+    here.warm_up(("one",), folder="", use_gpu=False)
+    here.wait_until_warm()
+    assert list(tmp_path.iterdir()) == []
+    assert not warming.Mark.of_a_death()
+
+
+def test_a_task_waits_until_its_worker_is_warm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     here = worker._Here()
     go = threading.Event()
     seen: list[tuple[str, ...]] = []

@@ -90,7 +90,7 @@ def test_a_process_that_was_succeeded_stores_nothing(project: Project) -> None:
     processor = Processor(project, executor)
     processor.submit(chain(project), [1])
     (queued,) = tasks.waiting(project.library, 5)
-    task, _, _ = processor._prepare(first, queued, gpu=False)
+    task, _ = processor._prepare(first, queued, gpu=False)
     assert task is not None
     tasks.start(project.library, first, queued, [{"id": call.run, "step": call.step} for call in task.calls])
     lease.forget_lease(project.library, first)

@@ -57,8 +57,10 @@ class MergeSession(Step):
     Results = SessionSums
 
     def cost(self, facts: Mapping[str, object], params: object) -> Cost:
-        """Sums in float64, a block and what is written of them: of 24 million pixels, for a set tells no shape."""
-        return Cost(memory=1_500_000_000)
+        """Sums in float64, a block and what is written of them; of 24 million pixels where no shape is told."""
+        width, height = facts.get("width"), facts.get("height")
+        pixels = int(str(width)) * int(str(height)) if width and height else 24_000_000
+        return Cost(memory=300_000_000 + 40 * pixels)
 
     def run(self, inputs: object, params: object, work: Work) -> SessionSums:
         """Merge."""

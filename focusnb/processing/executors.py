@@ -233,8 +233,8 @@ class DaskExecutor:
                 f"{client.scheduler.address}: its workers cannot be prepared ({type(error).__name__}: {error}); "
                 "install the same version of focusnb there"
             ) from error
-        client.sync(self._look, callback_timeout=ANSWERS)
-        _within(ANSWERS, client.subscribe_topic, self._topic, self._hear)
+        client.sync(self._look, callback_timeout=PREPARED)
+        _within(PREPARED, client.subscribe_topic, self._topic, self._hear)
         if any(address.startswith("inproc:") for address in self._workers):
             raise ParameterError(
                 f"{client.scheduler.address}: its workers are threads of this process, where none can be ended "

@@ -23,7 +23,7 @@ def began(process: int | None = None) -> float:
 
 
 def _by_psutil(process: int | None) -> float:
-    import psutil
+    import psutil  # type: ignore[import-untyped]
 
     try:
         return float(psutil.Process(process).create_time())

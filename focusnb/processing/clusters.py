@@ -7,6 +7,7 @@ on this host, which it serves in turn; see ``shared``. Without a name the worker
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import re
 import shutil
@@ -336,6 +337,8 @@ def connect_to(address: str, timeout: float) -> Any:
     """
     from distributed import Client
 
+    # a scheduler that is lost is told in a sentence by revive(), not by the traces of dask's attempts
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     where = urlsplit(address)
     if where.scheme in ("tcp", "tls", "ws", "wss"):
         try:

@@ -535,7 +535,7 @@ class Processor:
             StepCall(p.step, uuid.uuid4().hex, dict(p.params), p.fingerprint, queued.attempts + 1, timeout)
             for p in planned
         )
-        return Task(calls=calls, **common), members
+        return Task(calls=calls, attempt=calls[0].run, **common), members
 
     def _cost(self, task: Task, members: list[dict[str, Any]]) -> Cost:
         """What the chain of a task occupies at its worst."""

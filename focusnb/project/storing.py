@@ -117,7 +117,7 @@ def store(project: Project, outcome: Outcome) -> bool:
 
 
 def _store(project: Project, outcome: Outcome) -> bool:
-    run_folder = project.folder / outcome.folder / run_folder_name(outcome.steps[0].run, outcome.epoch)
+    run_folder = project.folder / outcome.folder / run_folder_name(outcome.task, outcome.epoch, outcome.attempt)
     gone: list[str] = []
     with project.library.write() as transaction:
         check_lease(transaction, outcome.epoch)

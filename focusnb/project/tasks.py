@@ -389,7 +389,7 @@ def lose(project: Project, epoch: int, task: str, reason: str, *, count: bool = 
             _refresh_of(transaction, row["exposure_id"], row["set_id"])
         folder = _folder_of(transaction, row["exposure_id"], row["set_id"])
     for run in begun if folder is not None else ():
-        remove_run(project.folder / str(folder) / run_folder_name(run, row["epoch"] or 0))
+        remove_run(project.folder / str(folder) / run_folder_name(task, row["epoch"] or 0, run))
     return True
 
 

@@ -205,7 +205,7 @@ _imported: set[str] = set()
 def built_in_steps() -> dict[str, type[Step]]:
     """All steps of focusnb itself, by name; their files are imported on the first call."""
     with _loading:
-        for category in CATEGORIES.keys() - _imported:
+        for category in [name for name in CATEGORIES if name not in _imported]:
             folder = Path(__file__).parent / category
             if (folder / "__init__.py").is_file():
                 importlib.import_module(f"focusnb.steps.{category}")

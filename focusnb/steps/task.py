@@ -71,18 +71,20 @@ class Task:
     epoch: int = 0
     use_gpu: bool = False
     set: int | None = None
+    attempt: str = ""
+    """Names this attempt among those of the task: the id of its first run."""
 
     @property
     def run_folder(self) -> Path:
         """Where everything is written before it is adopted."""
-        return Path(self.project) / self.folder / run_folder_name(self.calls[0].run, self.epoch)
+        return Path(self.project) / self.folder / run_folder_name(self.id, self.epoch, self.attempt)
 
 
-def run_folder_name(run: str, epoch: int) -> str:
-    """Name the folder of an attempt by its first run: a worker that goes on after its task was given to another one,
-    or whose process was succeeded, writes into a folder of its own.
+def run_folder_name(task: str, epoch: int, attempt: str = "") -> str:
+    """Name the folder of an attempt: a worker that goes on after its task was given to another one, or whose process
+    was succeeded, writes into a folder of its own.
     """
-    return f".run-{run}-{epoch}" if epoch else f".run-{run}"
+    return "-".join([f".run-{task}", *([str(epoch)] if epoch else []), *([attempt] if attempt else [])])
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ class Outcome:
     finished: float = 0.0
     set: int | None = None
     worker: str = ""
+    attempt: str = ""
 
 
 @dataclass(frozen=True)
@@ -244,6 +247,7 @@ def _outcome(task: Task, steps: tuple[StepOutcome, ...], started: float) -> Outc
         started=started,
         finished=time.time(),
         set=task.set,
+        attempt=task.attempt,
     )
 
 

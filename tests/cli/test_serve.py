@@ -95,6 +95,6 @@ def test_it_can_be_ended_in_the_middle_and_gives_back_what_was_under_way(
 
 def test_what_keeps_it_from_beginning_is_told(folder: Path) -> None:
     ended = shell("serve", folder, "--cluster", "nonsense")
-    assert ended.status == 1
+    assert ended.status == 2
     assert "there is no cluster nonsense" in ended.err
     assert "Traceback" not in ended.err

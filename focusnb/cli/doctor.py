@@ -125,7 +125,7 @@ def _browser() -> Finding:
 def _memory() -> Finding:
     import psutil
 
-    from focusnb.processing.executors import default_workers
+    from focusnb.processing.memory import default_workers
 
     memory = psutil.virtual_memory()
     text = f"{memory.available / 1e9:.0f} of {memory.total / 1e9:.0f} GB free, {os.cpu_count()} cores"

@@ -21,16 +21,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from focusnb.errors import ParameterError, ProgramMissing, ProjectError
-from focusnb.processing.executors import (
-    LEAST_MEMORY,
-    MACHINE_SHARE,
-    DaskExecutor,
-    Executor,
-    InlineExecutor,
-    LocalCluster,
-    default_workers,
-    machine_memory,
-)
+from focusnb.processing.executors import DaskExecutor, Executor, InlineExecutor, LocalCluster
+from focusnb.processing.memory import LEAST_MEMORY, MACHINE_SHARE, default_workers, machine_memory
 from focusnb.steps.base import Cost
 
 LINGER = 30.0

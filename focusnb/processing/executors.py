@@ -17,12 +17,19 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 from focusnb.errors import FocusError, ParameterError, ProjectError
 from focusnb.io.processes import began as process_began
 from focusnb.processing import licence
+from focusnb.processing.memory import (
+    MACHINE_SHARE,
+    allowed_to,
+    default_workers,
+    machine_memory,
+    parse_limit,
+    too_large,
+)
 from focusnb.steps.base import Cost
 from focusnb.steps.task import Emit, Outcome, Progress, Task, run_task
 
@@ -32,9 +39,6 @@ CANCELLED = "it was cancelled"
 
 MOST_AHEAD = 8
 """Tasks that wait at the workers at most: one each hides the way there, and what waits there cannot be reordered."""
-
-LEAST_MEMORY = 4_000_000_000
-"""Bytes of memory for a worker where the costs of its tasks are not known."""
 
 ANSWERS = 5.0
 """Seconds within which a scheduler answers; one that does not counts as lost."""
@@ -50,9 +54,6 @@ LONGEST_PAUSE = 30.0
 
 ATTEMPTS = 10
 """How often a cluster that was lost is started again in vain."""
-
-MACHINE_SHARE = 0.9
-"""Share of the machine's memory that the workers may have together."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class InlineExecutor:
 
     def refuse(self, cost: Cost) -> str:
         """Compare with the machine's memory."""
-        return _too_large(cost.memory, machine_memory(), "this machine has", "it needs a machine with more")
+        return too_large(cost.memory, machine_memory(), "this machine has", "it needs a machine with more")
 
     def submit(self, task: Task, done: Done, emit: Emit | None = None, *, cost: Cost = Cost()) -> None:  # noqa: B008
         """Run the task and call back before returning."""
@@ -278,15 +279,15 @@ class DaskExecutor:
     def refuse(self, cost: Cost) -> str:
         """Compare with what the largest worker may take."""
         workers = self._present()
-        largest = max([_allowed(worker) for worker in workers] or [float("inf")])
+        largest = max([allowed_to(worker) for worker in workers] or [float("inf")])
         if self._most:
             largest = self._allowed or largest
-        reason = _too_large(cost.memory, largest, "the largest worker may take", self._cure)
+        reason = too_large(cost.memory, largest, "the largest worker may take", self._cure)
         if reason or not self.gpu:
             return reason
         devices = [worker["resources"].get("gpu_memory", 0) for worker in workers]
         if any(devices):
-            return _too_large(cost.gpu_memory, max(devices), "the largest GPU has", "process without the GPU", "GPU ")
+            return too_large(cost.gpu_memory, max(devices), "the largest GPU has", "process without the GPU", "GPU ")
         return ""
 
     def _resources(self, task: Task, cost: Cost) -> dict[str, float]:
@@ -498,7 +499,7 @@ class LocalCluster(DaskExecutor):
 
         if workers < 1:
             raise ParameterError(f"{workers} workers cannot work; give at least 1")
-        memory = _bytes(memory_limit) or int(MACHINE_SHARE * machine_memory() / workers)
+        memory = parse_limit(memory_limit) or int(MACHINE_SHARE * machine_memory() / workers)
         self._start([WorkerSpec(memory, threads)] * workers, start_processes, gpu, warm, dashboard)
 
     def _start(self, specs: list[Any], start: Callable[..., Any], gpu: bool, warm: Any, dashboard: bool) -> None:
@@ -673,53 +674,6 @@ def _kill_here(claim: licence.Claim) -> bool:
     except OSError:
         return False
     return True
-
-
-# -------------------------------------------------------------------------------------------------------- how much fits
-
-
-def _allowed(worker: Mapping[str, Any]) -> float:
-    limit = worker["memory_limit"]
-    return float(worker["resources"].get("memory") or (licence.MEMORY_SHARE * limit if limit else float("inf")))
-
-
-def _too_large(needs: float, has: float, whose: str, cure: str, of: str = "") -> str:
-    if needs <= has:
-        return ""
-    return f"needs up to {needs / 1e9:.1f} GB of {of}memory, and {whose} {has / 1e9:.1f} GB; {cure}"
-
-
-def _bytes(limit: str | int | None) -> int:
-    if limit in (None, "auto"):
-        return 0
-    from dask.utils import parse_bytes
-
-    return int(parse_bytes(limit))
-
-
-def machine_memory() -> int:
-    """Bytes of memory this process can have: those of the machine, or fewer where a control group says so."""
-    import psutil
-
-    least = int(psutil.virtual_memory().total)
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
-            _, _, group = line.partition("::")
-            own = Path("/sys/fs/cgroup") / group.lstrip("/")
-            for folder in [own, *own.parents] if group else []:
-                with contextlib.suppress(OSError, ValueError):  # "max" is no number
-                    least = min(least, int((folder / "memory.max").read_text()))
-    with contextlib.suppress(OSError, ValueError):
-        least = min(least, int(Path("/sys/fs/cgroup/memory/memory.limit_in_bytes").read_text()))
-    return least
-
-
-def default_workers(cost: Cost | None = None) -> int:
-    """One worker per core, as far as each gets the memory its tasks need at their worst, and at least 4 GB."""
-    from dask.system import cpu_count
-
-    each = max(cost.memory / licence.MEMORY_SHARE if cost is not None else 0, LEAST_MEMORY)
-    return max(1, min(cpu_count(), int(MACHINE_SHARE * machine_memory() // each)))
 
 
 def make_executor(workers: int | None = None, *, gpu: bool = False) -> Executor:

@@ -18,7 +18,7 @@ import pytest
 
 from focusnb.errors import ParameterError
 from focusnb.io import processes
-from focusnb.processing import executors, licence
+from focusnb.processing import executors, licence, memory
 from focusnb.processing.executors import InlineExecutor, LocalCluster, Lost, make_executor
 from focusnb.steps.base import Cost
 from focusnb.steps.task import Outcome, Task
@@ -228,12 +228,12 @@ def test_the_number_of_workers_chooses_the_executor(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ParameterError, match="-1 workers cannot work"):
         make_executor(-1)
 
-    monkeypatch.setattr(executors, "machine_memory", lambda: 7 * GIGABYTE)
+    monkeypatch.setattr(memory, "machine_memory", lambda: 7 * GIGABYTE)
     monkeypatch.setattr("dask.system.cpu_count", lambda: 16)
-    assert executors.default_workers() == 1
-    monkeypatch.setattr(executors, "machine_memory", lambda: 14 * GIGABYTE)
-    assert executors.default_workers() == 3
-    assert executors.default_workers(Cost(memory=100)) == 3
-    assert executors.default_workers(Cost(memory=6 * GIGABYTE)) == 1
-    monkeypatch.setattr(executors, "machine_memory", lambda: GIGABYTE)
-    assert executors.default_workers() == 1
+    assert memory.default_workers() == 1
+    monkeypatch.setattr(memory, "machine_memory", lambda: 14 * GIGABYTE)
+    assert memory.default_workers() == 3
+    assert memory.default_workers(Cost(memory=100)) == 3
+    assert memory.default_workers(Cost(memory=6 * GIGABYTE)) == 1
+    monkeypatch.setattr(memory, "machine_memory", lambda: GIGABYTE)
+    assert memory.default_workers() == 1

@@ -400,13 +400,19 @@ class Campaign:
         taken = self._holds()
         time.sleep(self.draw.uniform(0.0, 1.0))
         os.kill(first.pid, signal.SIGCONT)
+        if not taken:
+            # it was stopped in the middle of a write, which keeps the library locked: it stays the one that works
+            self.running.kill()
+            self.running.communicate()
+            self.running = first
+            return True
         try:
             first.wait(30)
         except subprocess.TimeoutExpired:
             first.kill()
             self.figures.notes.append("a process that was stopped and succeeded went on working")
         words = self._ended(first)  # told that it was succeeded, unless the disk was full
-        if taken and first.returncode == 0:
+        if first.returncode == 0:
             self.figures.notes.append(f"a process that was succeeded ended with {first.returncode}: {words[-300:]}")
         return True
 

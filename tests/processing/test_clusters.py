@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from focusnb.errors import ParameterError, ProgramMissing, ProjectError
-from focusnb.processing import clusters, executors, licence, shared
+from focusnb.processing import clusters, executors, licence, memory, shared
 from focusnb.processing.clusters import open_cluster, read_config, worker_specs
 from focusnb.processing.executors import InlineExecutor, LocalCluster, Lost
 from focusnb.steps.base import Cost
@@ -38,7 +38,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings and state of this test alone, and a machine of 64 GB and 16 cores."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    for module in (clusters, executors):
+    for module in (clusters, executors, memory):
         monkeypatch.setattr(module, "machine_memory", lambda: 64 * GIGABYTE)
     monkeypatch.setattr("dask.system.cpu_count", lambda: 16)
 
@@ -147,7 +147,7 @@ def test_workers_of_this_machine_share_its_memory(monkeypatch: pytest.MonkeyPatc
 
 def test_a_control_group_limits_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    assert 0 < executors.machine_memory() <= psutil.virtual_memory().total
+    assert 0 < memory.machine_memory() <= psutil.virtual_memory().total
     limits = {"/sys/fs/cgroup/memory.max": "max\n", "/sys/fs/cgroup/job/memory.max": "5000\n"}
     limits["/proc/self/cgroup"] = "0::/job/step\n"
 
@@ -157,7 +157,7 @@ def test_a_control_group_limits_the_memory(monkeypatch: pytest.MonkeyPatch) -> N
         return limits[str(path)]
 
     monkeypatch.setattr(Path, "read_text", read)
-    assert executors.machine_memory() == 5000
+    assert memory.machine_memory() == 5000
 
 
 SMI = "0, GPU-aa11, 81559\n1, GPU-bb22, 81559\n2, GPU-cc33, 40960\n"

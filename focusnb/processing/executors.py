@@ -25,7 +25,6 @@ from focusnb.processing import licence
 from focusnb.processing.memory import (
     MACHINE_SHARE,
     allowed_to,
-    default_workers,
     machine_memory,
     parse_limit,
     too_large,
@@ -674,10 +673,3 @@ def _kill_here(claim: licence.Claim) -> bool:
     except OSError:
         return False
     return True
-
-
-def make_executor(workers: int | None = None, *, gpu: bool = False) -> Executor:
-    """Choose by the number of workers: 0 runs in this process; by default one process per core that memory feeds."""
-    if workers is None:
-        workers = default_workers()
-    return InlineExecutor(gpu=gpu) if workers == 0 else LocalCluster(workers, gpu=gpu)

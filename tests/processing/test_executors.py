@@ -19,7 +19,8 @@ import pytest
 from focusnb.errors import ParameterError
 from focusnb.io import processes
 from focusnb.processing import executors, licence, memory
-from focusnb.processing.executors import InlineExecutor, LocalCluster, Lost, make_executor
+from focusnb.processing.clusters import open_cluster
+from focusnb.processing.executors import InlineExecutor, LocalCluster, Lost
 from focusnb.steps.base import Cost
 from focusnb.steps.task import Outcome, Task
 from tests.conftest import REPOSITORY
@@ -224,9 +225,9 @@ def test_workers_end_with_a_process_that_is_killed(tmp_path: Path) -> None:
 
 
 def test_the_number_of_workers_chooses_the_executor(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(make_executor(0), InlineExecutor)
+    assert isinstance(open_cluster(None, workers=0), InlineExecutor)
     with pytest.raises(ParameterError, match="-1 workers cannot work"):
-        make_executor(-1)
+        open_cluster(None, workers=-1)
 
     monkeypatch.setattr(memory, "machine_memory", lambda: 7 * GIGABYTE)
     monkeypatch.setattr("dask.system.cpu_count", lambda: 16)

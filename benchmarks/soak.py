@@ -1,9 +1,9 @@
 """A thousand tiny movies under faults: what was injected, and what was lost, done twice or left.
 
-    python benchmarks/soak.py [--movies 1000] [--faults 60] [--seed N]
+    python benchmarks/soak.py [--movies 1000] [--faults 56] [--seed N]
 
-Exits with 1 unless nothing was lost, wrong, done twice, stuck or left. The disk is filled only where a small one can
-be mounted.
+The library is locked for 20 s each time, and processes wait for it as long as they do for users. The disk is filled
+only where a small one can be mounted. Exits with 1 unless nothing was lost, wrong, done twice, stuck or left.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import _common
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from focusnb.project.library import BUSY_TIMEOUT
 from tests.faults.campaign import KINDS, Campaign
 
 MEGABYTES = 800
@@ -37,7 +38,7 @@ def main() -> None:
     """Run the campaign, print its figures, keep them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--movies", type=int, default=1000)
-    parser.add_argument("--faults", type=int, default=60)
+    parser.add_argument("--faults", type=int, default=56)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     options = parser.parse_args()
     faults = [KINDS[number % len(KINDS)] for number in range(options.faults)]
@@ -47,7 +48,9 @@ def main() -> None:
         disk.mkdir()
         state.mkdir()
         small = mount(disk)
-        campaign = Campaign(disk, state, movies=options.movies, seed=options.seed, small_disk=small)
+        campaign = Campaign(
+            disk, state, movies=options.movies, seed=options.seed, small_disk=small, patience=BUSY_TIMEOUT, lock=20.0
+        )
         try:
             figures = campaign.run(faults, limit=3600)
         finally:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from focusnb.cli.console import console, say
+from focusnb.cli.processing import TimeOut
 from focusnb.cli.projects import Folder, Format, encode_frame, write_out
 from focusnb.errors import ParameterError
 
@@ -155,7 +156,7 @@ def add(
     trial: Annotated[str | None, typer.Option(help="Keep the results apart under this name.")] = None,
     everything: Annotated[bool, typer.Option("--again", help="Also what is not stale.")] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Also what failed with the same inputs.")] = False,
-    timeout: Annotated[float | None, typer.Option(min=0, metavar="SECONDS", help="How long a step may take.")] = None,
+    timeout: TimeOut = None,
 ) -> None:
     """Queue a batch: a workflow for exposures; only stale steps run unless told otherwise."""
     from focusnb.processing.workflow import Workflow

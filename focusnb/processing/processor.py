@@ -58,7 +58,7 @@ LONGEST_REST = 300.0
 """Seconds until it is tried again when the machine refuses everything, as a full disk does."""
 
 _SURVEYED = 20
-"""Tasks at the head of the queue by whose needs workers are sized."""
+"""Tasks at the head of the queue that are read at least, and by whose needs workers are sized."""
 
 _SETTLE_AT = 100
 """Exposures stored until those that are up to date are marked as such."""
@@ -214,7 +214,6 @@ class Processor:
         self._waiting, self._nothing_at = deque(), -1
         tell = on_event or (lambda event: None)
         library = self.project.library
-        self._stopped = self._aborted = False
         self._sets_due, self._until_idle = True, until_idle
         asked_before = [request.id for request in requests.pending(library)]
         epoch = lease.take_lease(library, tell=lambda text: tell(Event("waiting", 0, "", reason=text)))
@@ -245,6 +244,7 @@ class Processor:
                 if heart is not None:
                     heart.stop()
                 self.project.remember_steps(False)
+                self._stopped = self._aborted = False
                 self._give_back(epoch)
                 summary.seconds = time.monotonic() - started
         return summary
@@ -416,8 +416,10 @@ class Processor:
             if choices != self._choices:
                 self._choices = choices
                 self._plans.clear()
-            few = 8 + len(self._flying)
-            self._waiting, self._waiting_at = deque(tasks.waiting(self.project.library, few)), now
+            # enough for all workers, though those at the head may belong to exposures that are under way
+            places = 0 if self._executor is None else self._executor.slots + self._executor.ahead
+            some = max(_SURVEYED, places) + len(self._flying)
+            self._waiting, self._waiting_at = deque(tasks.waiting(self.project.library, some)), now
             # until somebody writes, nothing more waits
             self._nothing_at = -1 if self._waiting else revision
         if not self._waiting:

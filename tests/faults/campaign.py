@@ -130,7 +130,7 @@ STEPS = '''
 RUNNER = """
 import sys
 from focusnb.project import lease, library
-lease.HEARTBEAT, lease.SILENCE, library.BUSY_TIMEOUT = 0.3, 2.0, 1.0
+lease.HEARTBEAT, lease.SILENCE, library.BUSY_TIMEOUT = 0.3, 2.0, float(sys.argv[2])
 from focusnb.errors import FocusError
 from focusnb.processing.clusters import open_cluster
 from focusnb.processing.processor import Processor
@@ -201,9 +201,21 @@ class Campaign:
     movies : how many; about one in twelve cannot be processed, of all kinds
     state : where the cluster keeps its registry and configuration
     small_disk : whether the folder lies on a small disk of its own, which may be filled
+    patience, lock : seconds that a process waits for the library, and for which it is kept locked
     """
 
-    def __init__(self, folder: Path, state: Path, *, movies: int, seed: int, small_disk: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        state: Path,
+        *,
+        movies: int,
+        seed: int,
+        small_disk: bool = False,
+        patience: float = 1.0,
+        lock: float = 3.0,
+    ) -> None:
+        self.patience, self.lock = patience, lock
         self.draw = random.Random(seed)
         self.folder, self.state, self.small_disk = folder / "project", state, small_disk
         self.figures = Figures(exposures=movies)
@@ -288,7 +300,7 @@ class Campaign:
         return self.figures
 
     def _start(self) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", RUNNER, str(self.folder)]
+        command = [sys.executable, "-c", RUNNER, str(self.folder), str(self.patience)]
         return subprocess.Popen(
             command, env=self.environment, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
@@ -417,13 +429,13 @@ class Campaign:
         return True
 
     def _lock(self) -> bool:
-        """Keep the library locked longer than anybody waits for it by default."""
+        """Keep the library locked."""
         if not self._holds():
             return False
         with contextlib.closing(sqlite3.connect(self.folder / "library.sqlite", timeout=30)) as connection:
             connection.isolation_level = None
             connection.execute("BEGIN IMMEDIATE")
-            time.sleep(3.0)
+            time.sleep(self.lock)
             connection.execute("ROLLBACK")
         return True
 

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 
 class Queue:
-    """What a project has still to do. Tasks are named by their ids (or the beginnings of these), or by exposures."""
+    """What a project has still to do.
+
+    The verbs are about tasks of exposures, by their ids; or about ``tasks=`` by theirs (or the beginnings of these), or
+    the tasks of a ``batch=``; without any of these about all there are.
+    """
 
     def __init__(self, project: Project) -> None:
         self.project = project

@@ -94,7 +94,7 @@ def submit(
     subject = t.c.exposure_id if over == "exposure" else t.c.set_id
     with library.write() as transaction:
         alike = (t.c.batch_id == b.c.id) & b.c.trial.is_(None) & t.c.state.in_(WAITING)
-        query = sa.select(subject.label("subject"), t.c.steps, b.c.params, t.c.id, t.c.state, t.c.batch_id).where(alike)
+        query = sa.select(subject.label("subject"), t.c.steps, b.c.params, t.c.id, t.c.batch_id).where(alike)
         active = transaction.execute(query) if trial is None else ()
         known = {(row.subject, tuple(row.steps)): row for row in active if _is_same(row.params or {}, options)}
         if known and not first and all((identity, tuple(chain)) in known for identity, chain in steps.items()):
@@ -129,7 +129,7 @@ def submit(
         if first:
             again = [known.get((identity, tuple(chain))) for identity, chain in steps.items()]
             for place, row in enumerate(again):
-                if row is not None and row.state in WAITING:
+                if row is not None:
                     # two that were put on top one after the other have the same position within their priorities
                     values = {"priority": top, "position": bound + 1 + place, "revision": transaction.revision}
                     transaction.execute(t.update().where(t.c.id == row.id).values(values))

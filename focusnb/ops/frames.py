@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from focusnb.ops.backend import Array, array_namespace
-from focusnb.ops.compiled import compiled
+from focusnb.compiled import compiled
 from focusnb.ops.defects import BadPixels, fill_bad_pixels, replace_bad_pixels
 from focusnb.ops.fourier import pad_mean
 

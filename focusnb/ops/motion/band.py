@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from focusnb.ops.backend import Array, array_namespace, fft_namespace, like, to_numpy
-from focusnb.ops.compiled import compiled
+from focusnb.compiled import compiled
 from focusnb.ops.fourier import fast_shape, pad_mean
 from focusnb.ops.frames import CorrectedFrames
 

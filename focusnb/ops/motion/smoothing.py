@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from focusnb.ops.compiled import compiled
+from focusnb.compiled import compiled
 
 FloatArray = NDArray[np.floating[Any]]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from focusnb.ops.backend import Array, array_namespace, fft_namespace, to_numpy
-from focusnb.ops.compiled import compiled
+from focusnb.compiled import compiled
 from focusnb.ops.dose import Dose, dose_weights
 from focusnb.ops.fourier import (
     Resize,

@@ -36,6 +36,10 @@ Defects = Annotated[
 ]
 Metadata = Annotated[str, file("Metadata", help="The mdoc or XML beside the recorded file.")]
 FrameCount = Annotated[int, quantity("Frames", group="Recording", star="rlnImageSizeZ", ge=1)]
+HardwareFrames = Annotated[
+    int,
+    quantity("Hardware frames", unit="", group="Recording", ge=1, help="Of an EER movie, which is cut into frames."),
+]
 Width = Annotated[int, quantity("Width", unit="px", group="Recording", star="rlnImageSizeX", ge=1)]
 Height = Annotated[int, quantity("Height", unit="px", group="Recording", star="rlnImageSizeY", ge=1)]
 SuperResolution = Annotated[
@@ -142,6 +146,7 @@ class Acquisition(Declared):
     defects: Defects | None = None
     metadata: Metadata | None = None
     frame_count: FrameCount | None = None
+    hardware_frames: HardwareFrames | None = None
     width: Width | None = None
     height: Height | None = None
     super_resolution: SuperResolution = 1
@@ -176,6 +181,16 @@ FILE_FACTS: tuple[str, ...] = tuple(spec.name for spec in Acquisition.specs() if
 
 # Findings: prepare
 Frames = Annotated[str, transient("Corrected frames", help="The movie, corrected frame by frame as it is read.")]
+MoviePixelSize = Annotated[
+    float,
+    quantity(
+        "Movie pixel size",
+        unit="Å/px",
+        group="Optics",
+        precision=4,
+        help="Of the corrected frames: half the recorded one where an EER movie is read on the 8K grid.",
+    ),
+]
 BadPixels = Annotated[int, quantity("Bad pixels", unit="px", group="Recording", ge=0)]
 MeanCounts = Annotated[
     float, quantity("Mean counts", unit="e⁻/px/frame", group="Dose", precision=3, help="Per physical pixel and frame.")
@@ -190,6 +205,22 @@ DoseOrigin = Annotated[
     ),
 ]
 UnalignedSum = Annotated[str, transient("Unaligned sum", help="Mean of the corrected frames before alignment.")]
+UnalignedWindows = Annotated[
+    str,
+    image(
+        "Windows of the unaligned sum",
+        file="unaligned_windows.mrc",
+        help="Four parts of the field relative to their mean; their mean over the session shows what the gain leaves.",
+    ),
+]
+GainFit = Annotated[
+    Literal["as given", "another fits better", "uncertain"],
+    quantity(
+        "Gain fit",
+        group="Recording",
+        help="Whether the counts fit the gain reference as it lies, or turned or flipped; the log tells how.",
+    ),
+]
 UnalignedPreview = Annotated[str, picture("Image before correction", file="image_before.png")]
 UnalignedSpectrumPreview = Annotated[str, picture("Spectrum before correction", file="spectrum_before.png")]
 
@@ -339,6 +370,16 @@ SessionSpectrum = Annotated[
     image("Mean spectrum of the session", file="session_spectrum.mrc", help="Mean amplitudes, origin in the middle."),
 ]
 SessionSpectrumPreview = Annotated[str, picture("Mean spectrum of the session", file="session_spectrum.png")]
+ResidualGain = Annotated[
+    float,
+    quantity(
+        "Residual gain",
+        unit="%",
+        group="Session",
+        precision=2,
+        help="Pattern the gain reference leaves in the images, root mean square of the mean; below 0.5 is good.",
+    ),
+]
 SessionCount = Annotated[
     int, quantity("Exposures in the sums", unit="", group="Session", ge=0, help="Of one shape and pixel size.")
 ]

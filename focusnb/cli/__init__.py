@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from focusnb.cli import demo, doctor, processing, projects, queue, step
+from focusnb.cli import align, demo, doctor, processing, projects, queue, step
 from focusnb.cli.console import complain
 from focusnb.errors import FocusError, ParameterError
 from focusnb.steps.task import as_resource_error
@@ -26,6 +26,7 @@ projects.register(app)
 processing.register(app)
 app.add_typer(queue.app, name="queue")
 app.add_typer(step.app, name="step")
+align.register(app)
 demo.register(app)
 doctor.register(app)
 

@@ -44,10 +44,11 @@ SILENCE = 3600.0
 
 Array = npt.NDArray[np.floating[Any]]
 
-_MAGIC = b"focusnb block 1\n"
+_MAGIC = b"focusnb block 2\n"
 _LENGTHS = struct.Struct("<QI")  # of the header: bytes, CRC-32
 _LONGEST_HEADER = 64 << 20
 _ARRAYS = ("mean", "deviations", "spectrum")
+_HALVES = ("even", "odd")
 _SAME = 1e-5  # MRC headers keep pixel sizes as float32
 _OWNED = re.compile(r"\.?(.+)-(\d+)-(\d+)-\d+(-[0-9a-f]{8})?\.(open|block)")
 _START_ERROR = 2.0  # seconds: the system's notion of when it booted moves with its clock
@@ -80,7 +81,7 @@ class Entry:
 
     key : stands for its content; another key is another content
     folders : where its files may lie, relative to the session's folder
-    micrograph, spectrum : stamps of the files whose images were added
+    micrograph, spectrum, windows : stamps of the files whose images were added
     """
 
     id: int
@@ -88,6 +89,7 @@ class Entry:
     folders: tuple[str, ...] = ()
     micrograph: Stamp | None = None
     spectrum: Stamp | None = None
+    windows: Stamp | None = None
 
     @property
     def what(self) -> tuple[int, str]:
@@ -124,6 +126,7 @@ class Header:
     offset : to be added to the micrographs' mean
     token : changes with the content of the arrays and of the list
     parts : for a base, the tokens of the blocks that are in it, by the names of their files
+    windows : how many exposures of even and of odd number the means of windows are of, by the windows' sampling
     """
 
     geometry: Geometry
@@ -131,17 +134,22 @@ class Header:
     entries: tuple[Entry, ...] = ()
     offset: float = 0.0
     parts: Mapping[str, str] = field(default_factory=dict)
+    windows: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     token: str = ""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A block with its arrays: mean (less the offset) and squared deviations of the micrographs, mean spectrum."""
+    """A block with its arrays: mean (less the offset) and squared deviations of the micrographs, mean spectrum.
+
+    windows : the means of even and odd exposures, for every sampling that the header counts
+    """
 
     header: Header
     mean: Array
     deviations: Array
     spectrum: Array
+    windows: Mapping[str, tuple[Array, Array]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -199,6 +207,9 @@ def write(path: Path, block: Block) -> str:
     Raises OSError, with the name of the file, where the disk is full or may not be written.
     """
     arrays = {name: np.ascontiguousarray(getattr(block, name)) for name in _ARRAYS}
+    for sampling, halves in block.windows.items():
+        for half, mean in zip(_HALVES, halves, strict=True):
+            arrays[f"{half} {sampling}"] = np.ascontiguousarray(mean)
     header = block.header
     described: dict[str, Any] = {
         "geometry": [
@@ -210,8 +221,14 @@ def write(path: Path, block: Block) -> str:
         "count": header.count,
         "offset": header.offset,
         "parts": dict(header.parts),
+        "windows": dict(header.windows),
         "entries": [
-            [entry.id, entry.key, entry.folders, _stamp_list(entry.micrograph), _stamp_list(entry.spectrum)]
+            [
+                entry.id,
+                entry.key,
+                entry.folders,
+                *map(_stamp_list, (entry.micrograph, entry.spectrum, entry.windows)),
+            ]
             for entry in header.entries
         ],
         "arrays": {
@@ -256,7 +273,8 @@ def read(path: Path) -> Block:
             if _checksum(array) != checksum:
                 raise FormatError(f"{path}: {name} is not what was written; delete the file, it is made again")
             arrays[name] = array
-        return Block(header, **arrays)
+        windows = {name: (arrays.pop(f"even {name}"), arrays.pop(f"odd {name}")) for name in header.windows}
+        return Block(header, **arrays, windows=windows)
     finally:
         source.close()
 
@@ -286,11 +304,12 @@ def _read_header(source: ByteSource) -> tuple[Header, dict[str, list[Any]], int]
         ),
         count=described["count"],
         entries=tuple(
-            Entry(identity, key, tuple(folders), _stamp(micrograph), _stamp(spectrum))
-            for identity, key, folders, micrograph, spectrum in described["entries"]
+            Entry(identity, key, tuple(folders), *map(_stamp, stamps))
+            for identity, key, folders, *stamps in described["entries"]
         ),
         offset=described["offset"],
         parts=described["parts"],
+        windows={name: (even, odd) for name, (even, odd) in described["windows"].items()},
         token=_token(text),
     )
     return header, arrays, start + length

@@ -2,6 +2,7 @@
 
 SerialEM's list counts rows from the top of the picture; its areas include both ends, a bad pixel of a list that was
 scaled covers 2×2 pixels. MotionCor2's rectangles and plain pixel lists count from the bottom row, maps are images.
+A Falcon's list is in its ``.gain`` file and counts as the rows of that file do.
 """
 
 from __future__ import annotations
@@ -15,14 +16,19 @@ import numpy as np
 import numpy.typing as npt
 
 from focusnb.errors import FormatError
+from focusnb.io.eer import find_xml
 from focusnb.io.files import ByteSource, read_text, write_text
+from focusnb.io.formats import is_tiff
 from focusnb.io.movies import open_movie
+from focusnb.io.tiff import Directories
 
 Mask = npt.NDArray[np.bool_]
 _IMOD_VALUES = {128, 129, -128, -127}  # IMOD writes its maps of 0 and 1 with 128 added
 _SINGLE = {"camerasizex", "camerasizey", "rotationandflip", "wasscaled", "k2type", "falcontype", "numtoavgsuperres"}
 _LARGEST_CAMERA = 1 << 16
 _BLOCKS = {1: 2, 2: 4}  # pixels covered by one bad pixel of a list that was scaled
+_FALCON_TAG = 65100
+_FALCON_COUNTS = {"point": (2,), "nonmaskingpoint": (2,), "area": (4,), "col": (1, 2), "row": (1, 2)}
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,60 @@ def read_defects(
     if 2 * bad > mask.size:
         raise FormatError(f"{path}: marks {bad} of {mask.size} pixels as bad; is it a list of defects of this camera?")
     return mask
+
+
+def read_gain_defects(path: str | os.PathLike[str], *, frame_shape: tuple[int, int]) -> Mask | None:
+    """Read the defects that a Falcon's ``.gain`` file lists in its TIFF tag 65100; None for a file without a list.
+
+    The list is XML: ``<defects>`` of ``<point>x,y``, ``<nonmaskingpoint>x,y``, ``<area>x0,y0,x1,y1``, ``<col>a-b`` and
+    ``<row>a-b``, ends included; row 0 is the first of the file.
+
+    frame_shape : (y, x) of the mask; that of the file, or 2 times finer or coarser
+
+    Raises FormatError naming the defect and the numbers where it lies outside or cannot be understood.
+    """
+    source = ByteSource(path)
+    try:
+        if not is_tiff(source.read(0, 4)):
+            return None
+        walker = Directories(source, frozenset({256, 257, _FALCON_TAG}))
+        tags, _ = walker.read(walker.first, 0)
+    finally:
+        source.close()
+    said = tags.get(_FALCON_TAG, ())
+    content = said[0] if said and isinstance(said[0], bytes) else bytes(said)
+    root = find_xml(content, "defects")
+    if root is None:
+        return None
+    height, width = (int(tags.get(tag, (0,))[0]) for tag in (257, 256))
+    mask = np.zeros((height, width), bool)
+    for element in root.iter():
+        if element.tag in _FALCON_COUNTS:
+            _mark_falcon(path, mask, element.tag, element.text or "")
+    return _to_frame(path, mask, (int(frame_shape[0]), int(frame_shape[1])))
+
+
+def _mark_falcon(path: str | os.PathLike[str], mask: Mask, kind: str, text: str) -> None:
+    numbers = [int(number) for number in re.findall(r"\d+", text)]
+    if len(numbers) not in _FALCON_COUNTS[kind]:
+        raise FormatError(
+            f"{path}: the defect <{kind}>{text}</{kind}> has {len(numbers)} numbers; is the list damaged?"
+        )
+    height, width = mask.shape
+    if kind in ("point", "nonmaskingpoint"):
+        x0, y0, x1, y1 = numbers * 2
+    elif kind == "area":
+        x0, y0, x1, y1 = numbers
+    elif kind == "col":
+        x0, y0, x1, y1 = numbers[0], 0, numbers[-1], height - 1
+    else:
+        x0, y0, x1, y1 = 0, numbers[0], width - 1, numbers[-1]
+    if not (x0 <= x1 < width and y0 <= y1 < height):
+        raise FormatError(
+            f"{path}: the defect <{kind}>{text}</{kind}> lies outside of {width}×{height} pixels; is it the gain of "
+            "another camera?"
+        )
+    mask[y0 : y1 + 1, x0 : x1 + 1] = True
 
 
 def write_defects_serialem(

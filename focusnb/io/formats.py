@@ -26,6 +26,7 @@ _OTHER = (
     (b"PK\x03\x04", "zip"), (b"\x89HDF", "HDF5"), (b"\x93NUMPY", "NumPy"), (b"SIMPLE  =", "FITS"),
     (b"GIF8", "GIF"), (b"%PDF", "PDF"), (b"SQLite format", "SQLite"),
 )  # fmt: skip
+_OLD_EER = (b"ThermoFisherECComprOK000", b"ThermoFisherECComprERR00")
 _PACKED = {"gzip", "bzip2", "Zstandard", "xz", "zip"}
 
 
@@ -56,6 +57,11 @@ def check_content(source: ByteSource) -> None:
         if head.startswith(magic):
             cure = "; unpack it first" if name in _PACKED else ""
             raise FormatError(f"{path}: is {name}{instead}{cure}")
+    if source.read(max(0, source.size - 24), 24) in _OLD_EER:
+        raise FormatError(
+            f"{path}: is EER of before 2020 (ends with {_OLD_EER[0][:19].decode()}), which is not read; convert it to "
+            "TIFF, for example with relion_convert_to_tiff"
+        )
     if not head.strip(b"\0"):
         raise FormatError(f"{path}: begins with {len(head)} zero bytes{instead}; was it copied while being written?")
     if looks_like_text(head):

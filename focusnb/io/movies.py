@@ -1,4 +1,4 @@
-"""Movies opened by content, read frame by frame: TIFF, MRC and Digital Micrograph files, single images included."""
+"""Movies opened by content, read frame by frame: TIFF, EER, MRC and Digital Micrograph files, also single images."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from focusnb.errors import FormatError
 from focusnb.io.dm import DmFrames
+from focusnb.io.eer import EerFrames, EerOptions, is_eer
 from focusnb.io.files import ByteSource, read_unpacked
 from focusnb.io.formats import Array, Facts, Frames, check_content, is_dm, is_tiff
 from focusnb.io.mrc import MrcFrames, is_mrc
@@ -85,17 +86,22 @@ class Movie:
                 self._frames.read_frame(index, stack[index - start])
         return stack
 
+    def remarks(self) -> list[str]:
+        """Say what of the file is in no frame, as far as frames were read: a sentence each, none for a whole file."""
+        return self._frames.remarks() if isinstance(self._frames, EerFrames) else []
+
     def close(self) -> None:
         """Close the file; closing twice is no fault."""
         self._frames.close()
 
 
-def open_movie(path: str | os.PathLike[str], *, flip: bool | None = None) -> Movie:
+def open_movie(path: str | os.PathLike[str], *, flip: bool | None = None, eer: EerOptions | None = None) -> Movie:
     """Open a movie, a stack or a single image (one frame) for reading; use it in a ``with`` statement.
 
     The format is told by the content, the suffix is used in messages only; a packed ``.gz`` is unpacked in memory.
 
     flip : whether TIFF is flipped vertically; default for all but ``.gain`` files, which EER frames share the order of
+    eer : how the electrons of an EER movie become frames; default 40 frames of the detector's grid
 
     Raises FormatError with the reason where the file cannot be a movie or does not hold what it says.
     """
@@ -105,14 +111,16 @@ def open_movie(path: str | os.PathLike[str], *, flip: bool | None = None) -> Mov
         if source.read(0, 2) == b"\x1f\x8b" and path.suffix.lower() == ".gz":
             source.close()
             source = ByteSource(path, read_unpacked(path))
-        return Movie(path, _open_frames(source, path.suffix.lower() != ".gain" if flip is None else flip))
+        return Movie(path, _open_frames(source, path.suffix.lower() != ".gain" if flip is None else flip, eer))
     except BaseException:
         source.close()
         raise
 
 
-def _open_frames(source: ByteSource, flip: bool) -> Frames:
+def _open_frames(source: ByteSource, flip: bool, eer: EerOptions | None) -> Frames:
     head = source.read(0, 16)
+    if is_tiff(head) and is_eer(source):
+        return EerFrames(source, eer)
     if is_tiff(head):
         return TiffFrames(source, flip=flip)
     if is_dm(head) and not is_mrc(source):

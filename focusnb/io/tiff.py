@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,7 +36,7 @@ _KINDS = {(1, 8): "u1", (1, 16): "u2", (1, 32): "u4", (2, 8): "i1", (2, 16): "i2
           (3, 16): "f2", (3, 32): "f4", (3, 64): "f8", (1, 4): "u1"}  # fmt: skip
 _VALUE_CODES = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: "i", 11: "f", 12: "d", 13: "I",
                 16: "Q", 17: "q", 18: "Q"}  # fmt: skip
-_KEPT = {254, 256, 257, 258, 259, 266, 270, 273, 277, 278, 279, 282, 283, 296, 317, 322, 323, 324, 325, 339}
+_KEPT = frozenset({254, 256, 257, 258, 259, 266, 270, 273, 277, 278, 279, 282, 283, 296, 317, 322, 323, 324, 325, 339})
 _LARGEST_SIDE = 1 << 17
 _LARGEST_FRAME = 1 << 31  # pixels
 _CURE = "was it copied while being written?"
@@ -112,7 +112,7 @@ class TiffFrames:
 
 def read_pages(source: ByteSource) -> list[Page]:
     """Walk the chain of directories; raises FormatError where it is damaged, or leads beyond the end of the file."""
-    walker = _Directories(source)
+    walker = Directories(source)
     pages: list[Page] = []
     offset, seen = walker.first, set[int]()
     while offset:
@@ -159,11 +159,16 @@ def write_tiff(
             raise FocusError(f"{path}: a movie of 0 frames cannot be written")
 
 
-class _Directories:
-    """The directories of a TIFF or BigTIFF file in its byte order."""
+class Directories:
+    """The directories of a TIFF or BigTIFF file in its byte order.
 
-    def __init__(self, source: ByteSource) -> None:
+    kept : the tags whose values are read
+    first : place of the first directory in the file
+    """
+
+    def __init__(self, source: ByteSource, kept: Set[int] = _KEPT) -> None:
         self.source = source
+        self.kept = kept
         head = source.read(0, 16)
         self.order = "<" if head[:2] == b"II" else ">"
         big = struct.unpack_from(self.order + "H", head, 2)[0] == 43
@@ -188,7 +193,7 @@ class _Directories:
         tags = {}
         for index in range(count):
             tag, kind, amount, value = struct.unpack_from(self.order + self.entry, block, index * size)
-            if tag in _KEPT and kind in _VALUE_CODES:
+            if tag in self.kept and kind in _VALUE_CODES:
                 tags[tag] = self._values(kind, amount, value, number)
         following = self._unpack(self.pointer, offset + count * size, 1, number)[0]
         return tags, int(following)
@@ -213,7 +218,8 @@ class _Directories:
         )
 
     def _bytes(self, offset: int, count: int, number: int) -> bytes:
-        block = self.source.read(offset, count)
+        # BigTIFF has places that no file can hold
+        block = self.source.read(offset, count) if offset < self.source.size else b""
         if len(block) < count:
             raise FormatError(
                 f"{self.source.path}: directory {number + 1} lies at byte {offset}, file ends at byte "
@@ -238,8 +244,8 @@ def _page(source: ByteSource, tags: dict[int, tuple[Any, ...]], order: str, numb
         raise FormatError(f"{where} says {width}×{height} pixels; the file is damaged")
     if compression in _EER:
         raise FormatError(
-            f"{source.path}: is EER (compression {compression}), which this version does not read; "
-            "convert it to TIFF, for example with relion_convert_to_tiff"
+            f"{where} holds electrons (EER, compression {compression}) behind images of another kind; "
+            "copy the recorded file again"
         )
     if compression != 1 and compression not in _DECODERS:
         name = _NAMES.get(compression, "unknown")

@@ -1,4 +1,4 @@
-"""Orient a gain reference to the movie and find the pixels it cannot correct."""
+"""Orient a gain reference to the movie, find the pixels it cannot correct, and measure the pattern it leaves."""
 
 from __future__ import annotations
 
@@ -11,6 +11,15 @@ Shape = tuple[int, int]
 
 # Correlations of unrelated noise scatter by 1 / sqrt(pixels); eight of these do not happen by chance.
 MARGIN = 8.0
+
+CENTRE = 1024
+"""Side in pixels of the part in the middle of a frame that tells the orientation of its gain reference."""
+
+WINDOW = 512
+"""Side in pixels of the four parts of a frame that tell what pattern a session's gain reference leaves."""
+
+# illumination and fringes are wider; a pattern of rows, columns or pixels is left whole but for 1 in 33
+_SMOOTH = 33
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,43 @@ class FoundOrientation:
     second_correlation: float
     margin: float
     certain: bool
+
+
+@dataclass(frozen=True)
+class GainFit:
+    """Whether a gain reference lies to a movie as it is used, or another way.
+
+    verdict : "as given", "another fits better", or "uncertain" where the counts do not suffice to tell
+    best : the orientation that fits best; as given where that is uncertain
+    correlation, given_correlation : of the mean raw frame with 1 / gain in the best and in the given orientation
+    """
+
+    verdict: str
+    best: Orientation
+    correlation: float
+    given_correlation: float
+
+
+@dataclass(frozen=True)
+class ResidualGain:
+    """The pattern that stays in gain-corrected images, relative to their mean.
+
+    covariance : of the halves' means, relative to the square of the mean; without bias by noise, so it may be negative
+    uncertainty : standard deviation of that covariance by the noise of the halves
+    """
+
+    covariance: float
+    uncertainty: float
+
+    @property
+    def fraction(self) -> float:
+        """Root mean square of the pattern relative to the mean; 0 where the covariance is not positive."""
+        return math.sqrt(max(self.covariance, 0.0))
+
+    @property
+    def limit(self) -> float:
+        """The largest such fraction the noise allows for: three standard deviations of the covariance more."""
+        return math.sqrt(max(self.covariance, 0.0) + 3.0 * self.uncertainty)
 
 
 def orient_gain(gain: Array, *, rotation: int = 0, flip: bool = False) -> Array:
@@ -82,29 +128,19 @@ def find_orientation(mean_of_raw_frames: Array, gain: Array) -> FoundOrientation
     Both are high-pass filtered, so that the specimen counts little and the pixel-to-pixel pattern much.
     Raises ValueError when no orientation fits the shape.
     """
-    xp = array_namespace(mean_of_raw_frames, gain)
-    shape = (int(mean_of_raw_frames.shape[0]), int(mean_of_raw_frames.shape[1]))
-    gain_shape = (int(gain.shape[0]), int(gain.shape[1]))
-    allowed = orientations(gain_shape, shape)
+    array_namespace(mean_of_raw_frames, gain)
+    allowed = orientations(_shape(gain), _shape(mean_of_raw_frames))
     if not allowed:
-        raise ValueError(f"a gain of {gain_shape} pixels fits frames of {shape} in no orientation")
-    pattern = _local_contrast(mean_of_raw_frames)
-    good = gain > 0
-    response = _local_contrast(xp.where(good, 1.0 / xp.where(good, gain, 1.0), 0.0))
-    norm = float(xp.sqrt((pattern**2).sum() * (response**2).sum())) or 1.0
-    ranked = sorted(
-        (
-            (float((pattern * orient_gain(response, rotation=o.rotation, flip=o.flip)).sum()) / norm, i)
-            for i, o in enumerate(allowed)
-        ),
-        reverse=True,
-    )
-    margin = MARGIN / math.sqrt(pattern.size)
-    correlation, first = ranked[0]
-    second_correlation, second = ranked[1] if len(ranked) > 1 else (0.0, -1)
+        raise ValueError(
+            f"a gain of {_shape(gain)} pixels fits frames of {_shape(mean_of_raw_frames)} in no orientation"
+        )
+    ranked = _ranked(mean_of_raw_frames, gain, allowed)
+    correlation, best = ranked[0]
+    second_correlation, second = ranked[1] if len(ranked) > 1 else (0.0, None)
+    margin = MARGIN / math.sqrt(mean_of_raw_frames.size)
     return FoundOrientation(
-        best=allowed[first],
-        second=allowed[second] if second >= 0 else None,
+        best=best,
+        second=second,
         correlation=correlation,
         second_correlation=second_correlation,
         margin=margin,
@@ -112,12 +148,98 @@ def find_orientation(mean_of_raw_frames: Array, gain: Array) -> FoundOrientation
     )
 
 
-def _local_contrast(image: Array) -> Array:
-    """Return the difference from the neighbourhood, relative to it, with outliers clipped."""
+def check_orientation(mean_of_corrected_frames: Array, gain: Array, *, given: Orientation) -> GainFit:
+    """Tell from the middle of a movie whether its gain reference lies as it was given, or another way.
+
+    mean_of_corrected_frames : (y, x) unaligned mean of raw * gain
+    gain : (y, x) as it was multiplied, turned and flipped as ``given``
+    The mean raw frame is the corrected one over the gain. An orientation is certain where it beats every other by more
+    than noise does; with too few counts, or where the gain is flat or like its mirror image, none is.
+    """
+    xp = array_namespace(mean_of_corrected_frames, gain)
+    shape = _shape(gain)
+    # a part in the middle stays in its place under every orientation that the whole allows
+    part = (_middle(shape[0]), _middle(shape[1]))
+    corrected, multiplied = mean_of_corrected_frames[part], gain[part]
+    good = multiplied > 0
+    raw = xp.where(good, corrected / xp.where(good, multiplied, 1.0), corrected)
+    read = xp.rot90(xp.flip(multiplied, axis=0) if given.flip else multiplied, -given.rotation % 4)
+    allowed = orientations(shape if given.rotation % 2 == 0 else shape[::-1], shape)
+    ranked = _ranked(raw, read, allowed)
+    (correlation, best), second = ranked[0], ranked[1][0]
+    used = next(value for value, orientation in ranked if orientation == given)
+    if correlation - max(second, 0.0) <= MARGIN / math.sqrt(raw.size):
+        return GainFit("uncertain", given, used, used)
+    return GainFit("as given" if best == given else "another fits better", best, correlation, used)
+
+
+def sample_windows(image: Array, *, size: int = WINDOW) -> Array | None:
+    """Return the four windows in the middles of an image's quadrants, one above the other, relative to their mean.
+
+    image : (y, x) unaligned mean of corrected frames
+    Returns (4 * h, w) float32 with h and w at most ``size``; None where their mean is not positive.
+    """
+    xp = array_namespace(image)
+    half = (int(image.shape[0]) // 2, int(image.shape[1]) // 2)
+    height, width = min(size, half[0]), min(size, half[1])
+    windows = []
+    for y in (0, half[0]):
+        for x in (0, half[1]):
+            top, left = y + (half[0] - height) // 2, x + (half[1] - width) // 2
+            windows.append(image[top : top + height, left : left + width])
+    stacked = xp.concatenate(windows, axis=0)
+    mean = float(stacked.mean(dtype=xp.float64)) if stacked.size else 0.0
+    return (stacked / mean).astype(xp.float32) if mean > 0 else None
+
+
+def residual_gain(even_mean: Array, odd_mean: Array) -> ResidualGain:
+    """Measure the pattern that stays in gain-corrected images, by the covariance of the means of two halves of them.
+
+    even_mean, odd_mean : (y, x) means of unaligned corrected movies of even and of odd number, in any unit
+    Noise is independent in the halves and cancels; so does the specimen, as the movies show different places. Slow
+    variation (illumination) is taken off, and what lies far outside the values of the others (bad pixels) is clipped.
+    Raises ValueError where the shapes differ.
+    """
+    array_namespace(even_mean, odd_mean)
+    if _shape(even_mean) != _shape(odd_mean):
+        raise ValueError(f"halves of {_shape(even_mean)} and {_shape(odd_mean)} pixels are of different movies")
+    even, odd = (_local_contrast(mean, width=_SMOOTH, outlier=6.0) for mean in (even_mean, odd_mean))
+    covariance = float((even * odd).mean())
+    spread = math.sqrt(float((even**2).mean()) * float((odd**2).mean()))
+    return ResidualGain(covariance, spread / math.sqrt(even.size))
+
+
+def _shape(image: Array) -> Shape:
+    return int(image.shape[0]), int(image.shape[1])
+
+
+def _middle(length: int) -> slice:
+    width = min(length, CENTRE)
+    width -= (length - width) % 2
+    start = (length - width) // 2
+    return slice(start, start + width)
+
+
+def _ranked(raw: Array, gain: Array, allowed: tuple[Orientation, ...]) -> list[tuple[float, Orientation]]:
+    """Return the correlation of raw counts (y, x) with 1 / gain for these orientations, the largest first."""
+    xp = array_namespace(raw, gain)
+    pattern = _local_contrast(raw)
+    good = gain > 0
+    response = _local_contrast(xp.where(good, 1.0 / xp.where(good, gain, 1.0), 0.0))
+    norm = math.sqrt(float((pattern**2).sum()) * float((response**2).sum())) or 1.0
+    values = [float((pattern * orient_gain(response, rotation=o.rotation, flip=o.flip)).sum()) / norm for o in allowed]
+    return sorted(zip(values, allowed, strict=True), key=lambda pair: pair[0], reverse=True)
+
+
+def _local_contrast(image: Array, *, width: int = 9, outlier: float = 4.0) -> Array:
+    """Return the difference from the neighbourhood, relative to it, with outliers clipped.
+
+    width : of the neighbourhood, pixels; outlier : standard deviations
+    """
     xp, ndimage = array_namespace(image), ndimage_namespace(image)
     image = image.astype(xp.float32)
-    smooth = ndimage.uniform_filter(image, 9, mode="nearest")
+    smooth = ndimage.uniform_filter(image, width, mode="nearest")
     contrast = (image - smooth) / xp.maximum(smooth, 1e-6)
     # a hot or dead pixel would outweigh thousands of good ones
-    limit = 4.0 * float(xp.median(xp.abs(contrast[::3, ::3]))) / 0.6745
+    limit = outlier * float(xp.median(xp.abs(contrast[::3, ::3]))) / 0.6745
     return xp.clip(contrast, -limit, limit)

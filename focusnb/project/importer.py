@@ -248,13 +248,17 @@ def _import_alone(project: Project, path: Path, options: _Options, report: Impor
 
 
 def _import(project: Project, path: Path, options: _Options, report: ImportReport) -> _Imported:
-    candidates, frame_shape = _read_facts(project, path, options, report)
+    candidates, frame_shape = gather_facts(
+        path, options.facts, report, keep=lambda named, label: copy_reference(project, named, label)
+    )
     if "kind" not in options.facts:
         # a file that cannot be read is taken for a movie: most are, and processing tells what is wrong with it
         frames = candidates.get("frame_count", {}).get("header", 2)
         candidates["kind"] = {"header": "movie" if frames > 1 else "image"}
     kind = str(fact_rules.resolve(candidates)["kind"][0])
-    _check_gain(path, frame_shape, options, report)
+    if "hardware_frames" not in candidates:
+        # the gain of an EER movie is brought to its grid, and is square as its camera is
+        _check_gain(path, frame_shape, options, report)
     group = options.group or path.absolute().parent.name or "import"
     folder, name = _free_folder(project, group, _stem(path), path)
     raw = _empty_folder(project.folder / folder / "raw")
@@ -356,9 +360,15 @@ def _metadata_file(path: Path) -> Path | None:
     return next((path.with_name(name) for name in names if path.with_name(name).is_file()), None)
 
 
-def _read_facts(
-    project: Project, path: Path, options: _Options, report: ImportReport
+def gather_facts(
+    path: Path, given: Mapping[str, Any], report: ImportReport, *, keep: Callable[[Path, str], str]
 ) -> tuple[fact_rules.Candidates, tuple[int, int] | None]:
+    """Gather what a file, the metadata beside it and the user say of an exposure; returns it with the frame's shape.
+
+    given : validated facts of the user's
+    keep : takes a reference that the metadata name, with its label, and returns the fact it becomes
+    What cannot be read, or is no valid fact, is told in the report; the shape (y, x) is then None.
+    """
     candidates = fact_rules.add_origin({}, "default", fact_rules.DEFAULTS)
     shape = None
     try:
@@ -371,17 +381,20 @@ def _read_facts(
     if metadata is not None:
         try:
             said = _metadata_facts(metadata, path.name, shape)
+            if "hardware_frames" in candidates:
+                # metadata count the frames of the hardware, the facts those they are added up to
+                said = {name: value for name, value in said.items() if name not in ("frame_count", "dose_per_frame")}
             if str(said.get("dose_origin", "")).startswith(("DoseRate", "MinMaxMean")):
                 report.tell(
                     f"{metadata.parent}: doses are taken from {said['dose_origin']}, measured at the camera behind the "
                     "specimen; give --set exposure_dose=... where you know better"
                 )
-            values = _valid(metadata, said, report) | _named_references(project, path, said, options)
+            values = _valid(metadata, said, report) | _named_references(path, said, given, keep)
         except FormatError as error:
             report.tell(f"{_sentence(error)} Its facts were not used.")
         else:
             candidates = fact_rules.add_origin(candidates, "metadata", values)
-    return fact_rules.add_origin(candidates, "set", options.facts), shape
+    return fact_rules.add_origin(candidates, "set", given), shape
 
 
 def _metadata_facts(metadata: Path, movie_name: str, shape: tuple[int, int] | None) -> dict[str, Any]:
@@ -394,13 +407,15 @@ def _metadata_facts(metadata: Path, movie_name: str, shape: tuple[int, int] | No
     return dict(mdoc.exposure_facts(document, section, frame_shape=shape))
 
 
-def _named_references(project: Project, path: Path, said: Mapping[str, Any], options: _Options) -> dict[str, str]:
+def _named_references(
+    path: Path, said: Mapping[str, Any], given: Mapping[str, Any], keep: Callable[[Path, str], str]
+) -> dict[str, str]:
     """Gain reference and defects that the metadata name and that lie beside the movie; given ones are stronger."""
     found: dict[str, str] = {}
     for name, label in (("gain_reference", "gain reference"), ("defects", "defects file")):
         beside = path.parent / Path(str(said[name])).name if said.get(name) else None
-        if name not in options.facts and beside is not None and beside.is_file():
-            found[name] = copy_reference(project, beside, label)
+        if name not in given and beside is not None and beside.is_file():
+            found[name] = keep(beside, label)
     return found
 
 

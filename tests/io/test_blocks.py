@@ -40,6 +40,18 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["one.block"]
 
 
+def test_windows_of_halves_are_written_and_read(tmp_path: Path) -> None:
+    stamped = Entry(5, "k", ("x",), Stamp(1, 2), Stamp(3, 4), Stamp(5, 6))
+    block = a_block(entries=(stamped,), windows={"1.00 4x16": (3, 2), "2.00 4x16": (1, 0)})
+    windows = {name: tuple(np.random.default_rng(n).random((2, 16, 4))) for n, name in enumerate(block.header.windows)}
+    token = blocks.write(tmp_path / "one.block", replace(block, windows=windows))
+    found = blocks.read(tmp_path / "one.block")
+    assert found.header == replace(block.header, token=token) == blocks.read_header(tmp_path / "one.block")
+    for name, halves in windows.items():
+        np.testing.assert_array_equal(found.windows[name], halves)
+    np.testing.assert_array_equal(found.mean, block.mean)
+
+
 def test_a_base_lists_its_parts_and_keeps_float64(tmp_path: Path) -> None:
     block = a_block(entries=(), parts={"x.block": "12"})
     block = replace(block, mean=block.mean.astype(np.float64) / 3)

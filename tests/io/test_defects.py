@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 from focusnb.errors import FormatError
-from focusnb.io.defects import read_defects, write_defects_serialem
+from focusnb.io.defects import read_defects, read_gain_defects, write_defects_serialem
 from focusnb.io.mrc import write_mrc
 
 SERIALEM = """# made by hand
@@ -201,3 +201,69 @@ def test_real_maps_have_two_dead_columns(data: Path, name: str) -> None:
     mask = read_defects(data / "defects" / name, frame_shape=(4092, 5760))
     assert mask.sum() == 2 * 4092
     assert len(np.flatnonzero(mask.all(axis=0))) == 2
+
+
+def write_falcon(folder: Path, xml: str, shape: tuple[int, int] = (6, 9)) -> Path:
+    """A ``.gain`` file as a Falcon 4 writes it, with its defects in tag 65100."""
+    content = xml.encode()
+    tags = [(65100, 7, len(content), content, True)]
+    tifffile.imwrite(folder / "falcon.gain", np.ones(shape, np.float32), extratags=tags, metadata=None)
+    return folder / "falcon.gain"
+
+
+FALCON = """<?xml version="1.0" encoding="utf - 8"?>
+<defects><point>7,1</point><nonmaskingpoint> 3, 5 </nonmaskingpoint><area>0,0,1,2</area><col>4-5</col><col>8</col>
+<row>3-3</row></defects>"""
+
+
+def falcon_truth() -> Any:
+    mask = np.zeros((6, 9), bool)
+    mask[1, 7] = mask[5, 3] = True
+    mask[0:3, 0:2] = True
+    mask[:, [4, 5, 8]] = True
+    mask[3] = True
+    return mask
+
+
+def test_defects_of_a_falcon_are_in_its_gain_file(tmp_path: Path) -> None:
+    path = write_falcon(tmp_path, FALCON)
+    mask = read_gain_defects(path, frame_shape=(6, 9))
+    assert mask is not None
+    assert mask.dtype == bool
+    np.testing.assert_array_equal(mask, falcon_truth())
+    fine = read_gain_defects(path, frame_shape=(12, 18))
+    np.testing.assert_array_equal(fine, falcon_truth().repeat(2, axis=0).repeat(2, axis=1))
+    coarse = read_gain_defects(
+        write_falcon(tmp_path, "<defects><point>2,1</point></defects>", (6, 8)), frame_shape=(3, 4)
+    )
+    assert points(coarse) == {(0, 1)}
+    with pytest.raises(FormatError, match="defects are for 9×6 pixels, the frames have 10×6"):
+        read_gain_defects(write_falcon(tmp_path, FALCON), frame_shape=(6, 10))
+
+
+def test_a_gain_without_a_list_has_no_defects(tmp_path: Path) -> None:
+    for xml in ("<defects", "<other></other>", "nothing of the kind"):
+        assert read_gain_defects(write_falcon(tmp_path, xml), frame_shape=(6, 9)) is None
+    tifffile.imwrite(tmp_path / "plain.gain", np.ones((6, 9), np.float32))
+    write_mrc(tmp_path / "a.gain", np.ones((6, 9)), pixel_size=1.0)
+    for name in ("plain.gain", "a.gain"):
+        assert read_gain_defects(tmp_path / name, frame_shape=(6, 9)) is None
+    empty = read_gain_defects(write_falcon(tmp_path, "<defects></defects>"), frame_shape=(6, 9))
+    assert empty is not None
+    assert not empty.any()
+
+
+@pytest.mark.parametrize(
+    ("defect", "words"),
+    [
+        ("<point>9,0</point>", "falcon.gain: the defect <point>9,0</point> lies outside of 9×6 pixels"),
+        ("<row>4-6</row>", "<row>4-6</row> lies outside of 9×6"),
+        ("<col>5-4</col>", "<col>5-4</col> lies outside"),
+        ("<area>1,2,3</area>", "<area>1,2,3</area> has 3 numbers; is the list damaged"),
+        ("<point></point>", "has 0 numbers"),
+    ],
+)
+def test_wrong_defects_of_a_falcon_are_named(tmp_path: Path, defect: str, words: str) -> None:
+    path = write_falcon(tmp_path, f"<defects><point>1,1</point>{defect}</defects>")
+    with pytest.raises(FormatError, match=words):
+        read_gain_defects(path, frame_shape=(6, 9))

@@ -182,12 +182,6 @@ def test_frames_of_two_sizes_are_refused(tmp_path: Path) -> None:
         open_movie(tmp_path / "a.tif")
 
 
-def test_eer_is_told_by_name(tmp_path: Path) -> None:
-    (tmp_path / "a.eer").write_bytes(bare_tiff(bytes(64), 8, 8, 8, (259, 3, 65001)))
-    with pytest.raises(FormatError, match=r"a.eer: is EER .compression 65001."):
-        open_movie(tmp_path / "a.eer")
-
-
 def test_a_loop_of_directories_ends(tmp_path: Path) -> None:
     write_tiff(tmp_path / "a.tif", counts("u1", (1, 4, 5)))
     data = bytearray((tmp_path / "a.tif").read_bytes())

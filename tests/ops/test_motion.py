@@ -31,6 +31,11 @@ def make_movie(shifts: np.ndarray, *, shape: tuple[int, int] = (256, 300), contr
     return rng.poisson(np.maximum(np.stack(frames), 0.0)).astype(np.uint8)
 
 
+def transformed(movie: np.ndarray) -> band.Band:
+    binned = band.bin_frames(CorrectedFrames(movie), pixel_size=1.0)
+    return band.transform_frames(binned, pixel_size=1.0, resolution=5.0)
+
+
 def error(found: np.ndarray, truth: np.ndarray) -> float:
     difference = found - truth
     difference = difference - difference.mean(axis=0)
@@ -113,7 +118,7 @@ def test_frames_that_cannot_be_aligned_are_named() -> None:
 
 
 def test_compiled_comparison_equals_its_plain_twin(curve: np.ndarray) -> None:
-    spectra = band.transform_frames(CorrectedFrames(make_movie(curve[:3])), pixel_size=1.0, resolution=5.0)
+    spectra = transformed(make_movie(curve[:3]))
     phases = band.move_phases(spectra, curve[:3])
     total = band.sum_moved(spectra, phases)
     np.testing.assert_allclose(total, band.sum_moved_plain(spectra, phases), atol=1e-4)
@@ -127,12 +132,12 @@ def test_compiled_comparison_equals_its_plain_twin(curve: np.ndarray) -> None:
 
 
 def test_gradient_is_that_of_the_overlap(curve: np.ndarray) -> None:
-    spectra = band.transform_frames(CorrectedFrames(make_movie(curve[:4])), pixel_size=1.0, resolution=5.0)
+    spectra = transformed(make_movie(curve[:4]))
     weights = np.ones(spectra.use.shape, np.float32)
 
     def overlap(shifts: np.ndarray) -> np.ndarray:
         phases = band.move_phases(spectra, shifts)
-        return band.compare_moved(spectra, phases, band.sum_moved(spectra, phases), weights)
+        return band.compare_moved(spectra, phases, band.sum_moved(spectra, phases), weights).sum(axis=1)
 
     start = np.zeros((4, 2))
     gradient = overlap(start)[2, 1:3]

@@ -44,17 +44,26 @@ def micrograph(identity: int, key: str, shape: tuple[int, int] = (11, 7)) -> np.
     return (1000 + ramp + draw.normal(0, 5, shape)).astype(np.float32)
 
 
+def write_windows(path: Path, values: np.ndarray) -> None:
+    mrc.write_mrc(path, values, pixel_size=PIXEL_SIZE / 2)
+
+
 def spectrum(identity: int, key: str) -> np.ndarray:
     return micrograph(identity, key + "s", (32, 32)) / 10
 
 
+def windows(identity: int, key: str) -> np.ndarray:
+    return micrograph(identity, key + "w", (16, 4)) / 1000
+
+
 @dataclass
 class Session:
-    """A project folder, its members, and what workers do in it."""
+    """A project folder, its members, and what workers do in it; movies : whether exposures have windows."""
 
     project: Path
     members: dict[int, str] = field(default_factory=dict)
     shapes: dict[int, tuple[int, int]] = field(default_factory=dict)
+    movies: bool = False
 
     @property
     def folder(self) -> Path:
@@ -75,13 +84,19 @@ class Session:
             project=str(self.project),
             folder=self.exposure(identity),
             calls=(StepCall("add_to_session", run="1", fingerprint=key),),
-            known={"micrograph_pixel_size": PIXEL_SIZE, "power_spectrum_pixel_size": SPECTRUM_PIXEL_SIZE},
+            known={
+                "micrograph_pixel_size": PIXEL_SIZE,
+                "power_spectrum_pixel_size": SPECTRUM_PIXEL_SIZE,
+                "movie_pixel_size": PIXEL_SIZE / 2,
+            },
             specs=SPECS,
         )
         task.run_folder.mkdir(parents=True, exist_ok=True)
         image = micrograph(identity, key, self.shapes.get(identity, (11, 7)))
         mrc.write_mrc(task.run_folder / "micrograph.mrc", image, pixel_size=PIXEL_SIZE)
         mrc.write_mrc(task.run_folder / "power_spectrum.mrc", spectrum(identity, key), pixel_size=SPECTRUM_PIXEL_SIZE)
+        if self.movies:
+            write_windows(task.run_folder / "unaligned_windows.mrc", windows(identity, key))
         with pytest.MonkeyPatch.context() as patch:
             if by is not None:
                 patch.setattr(add_to_session, "accumulator", lambda: by)
@@ -132,6 +147,13 @@ class Session:
         np.testing.assert_allclose(sums.spectrum.average(), spectra.mean(0), rtol=1e-6)
         if sums.count > 1:
             np.testing.assert_allclose(sums.micrograph.variance(), images.var(0, ddof=1), rtol=1e-5, atol=1e-5)
+        if self.movies:
+            ((sampling, halves),) = sums.windows.items()
+            assert sampling == "2.00 4x16"
+            for rest, half in enumerate((halves.even, halves.odd)):
+                of_half = [windows(*one) for one in self.members.items() if one[0] % 2 == rest]
+                assert half.count == len(of_half)
+                np.testing.assert_allclose(half.average(), np.mean(of_half, 0), rtol=1e-6)
         return "\n".join(log)
 
     def direct(self, left_out: tuple[int, ...] = ()) -> tuple[np.ndarray, np.ndarray]:
@@ -311,6 +333,64 @@ def test_an_exposure_of_new_content_replaces_its_old(session: Session) -> None:
     session.age()
     session.check()
     assert sum(blocks.read_header(path).count for path in session.blocks("block")) <= 16
+
+
+def test_windows_of_even_and_odd_movies_are_summed_apart_whatever_happens(session: Session) -> None:
+    session.movies = True
+    first, second = Accumulator(Owner.this()), Accumulator(ENDED)
+    for identity in range(1, 16):
+        session.work(identity, by=first if identity % 3 else second)
+    session.check()
+    for identity in (2, 3, 13):
+        session.work(identity, "new", by=second)
+    del session.members[4], session.members[7]
+    session.check()
+    session.age()
+    session.check()
+    for path in session.blocks()[:2]:
+        path.write_bytes(path.read_bytes()[:-9])
+    session.check()
+    for path in (session.folder / "blocks").iterdir():
+        path.unlink()
+    session.check()
+
+
+@pytest.mark.parametrize(
+    ("left", "noise", "told"),
+    [
+        (0.0, 0.1, "8 movies are too few to see"),
+        (0.2, 0.04, "(8 movies): below 0.5 % is good"),
+        (0.8, 0.04, "(8 movies): below 0.5 % is good; make a new gain reference"),
+        (3.0, 0.1, "(8 movies): that is as much as the specimen shows; is the gain reference turned, flipped, or"),
+    ],
+)
+def test_a_session_tells_what_its_gain_reference_leaves(left: float, noise: float, told: str) -> None:
+    draw = np.random.default_rng(3)
+    pattern = draw.normal(0, left / 100, (256, 128))
+    sums = session_sums.BlockSums.begin(blocks.Geometry((9, 9), 1.0, (4, 4), 1.0), dtype=np.float64)
+    log: list[str] = []
+    assert merge_session.measure_residual_gain(sums, log.append) is None
+    assert log == []
+    halves = sums.windows.setdefault("1.00", session_sums.Halves.begin(pattern, np.float64))
+    for number in range(8):
+        (halves.odd if number % 2 else halves.even).add(1 + pattern + draw.normal(0, noise, pattern.shape))
+    found = merge_session.measure_residual_gain(sums, log.append)
+    assert told in log[0]
+    assert log[0].endswith("is good") == (left == 0.2)
+    assert found == (None if left == 0 else pytest.approx(left, rel=0.25, abs=0.1))
+
+
+def test_movies_sampled_differently_are_summed_apart() -> None:
+    sums = session_sums.BlockSums.begin(blocks.Geometry((9, 9), 1.0, (4, 4), 1.0), dtype=np.float64)
+    for identity, pixel_size in ((1, 1.0), (2, 0.5), (3, 0.5)):
+        entry = blocks.Entry(identity, "k")
+        sums.add(
+            session_sums.Images(
+                entry, sums.geometry, np.ones((9, 9)), np.ones((4, 4)), windows(identity, "k"), pixel_size
+            )
+        )
+    counts = {name: (halves.even.count, halves.odd.count) for name, halves in sums.windows.items()}
+    assert counts == {"1.00 4x16": (0, 1), "2.00 4x16": (1, 1)}
 
 
 def test_the_same_again_changes_nothing(session: Session) -> None:

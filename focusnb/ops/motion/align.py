@@ -16,14 +16,27 @@ from numpy.typing import NDArray
 
 from focusnb.ops.backend import Array, array_namespace, like, to_numpy
 from focusnb.ops.frames import CorrectedFrames
-from focusnb.ops.motion.band import Band, compare_moved, move_phases, ring_sum, sum_moved, transform_frames
+from focusnb.ops.motion.band import (
+    Band,
+    BinnedFrames,
+    bin_frames,
+    compare_moved,
+    move_phases,
+    ring_sum,
+    sum_moved,
+    transform_frames,
+)
 from focusnb.ops.motion.smoothing import smooth_trajectory
 from focusnb.ops.motion.start import first_trajectory
 
 FloatArray = NDArray[np.floating[Any]]
 
-RESOLUTION = 5.0  # Å; finer than this a single frame holds nothing that would help
+RESOLUTION = 4.0  # Å; finer than this a single frame holds nothing that would help
 ROUGH_RESOLUTION = 20.0  # Å; of the first search
+MANY_WAVES = 130.0  # in a large field, which has plenty below that
+ROUGH_PIXEL = 7.0  # Å of a pixel there
+ROUGH_SIDE = 200  # pixels along a side there
+ROUGH_ITERATIONS = 20
 ROUGH_WAVES = 12.0  # in a small field, which has hardly any frequencies below that
 RING_WIDTH = 4.0  # rings over which signal and noise are smoothed
 LONGEST_STEP = 10.0  # Å a frame may move in one iteration
@@ -83,16 +96,26 @@ def estimate_shifts(
     tolerance : stop when no shift changes by more, pixels of the movie
     Raises ValueError when a frame is constant, not finite, or too small.
     """
-    band = transform_frames(frames, pixel_size=pixel_size, resolution=resolution)
-    count = len(band)
-    if count == 1:
+    binned = bin_frames(frames, pixel_size=pixel_size)
+    if len(binned) == 1:
         return Alignment(np.zeros((1, 2)), np.ones(1), 0.0, 0, True)
-    low = band.within(max(pixel_size / ROUGH_RESOLUTION, ROUGH_WAVES / min(frames.shape[1:])))
-    shifts = first_trajectory(low, pixel_size=pixel_size)
-    rough = _refine(low, shifts, pixel_size, b_factor, 0.5 / pixel_size, iterations)
-    if np.isfinite(rough.uncertainty):
-        shifts = rough.shifts
+    shifts = start_shifts(binned, pixel_size=pixel_size, b_factor=b_factor)
+    band = transform_frames(binned, pixel_size=pixel_size, resolution=resolution)
     return _refine(band, shifts, pixel_size, b_factor, tolerance, iterations)
+
+
+def start_shifts(binned: BinnedFrames, *, pixel_size: float, b_factor: float | None = None) -> FloatArray:
+    """Find the trajectory (t, 2) by frequencies below 20 Å: within an ångström or two where there is any signal."""
+    factor = max(1, int(ROUGH_PIXEL / (pixel_size * binned.factor)))
+    while factor > 1 and min(binned.shape) // factor < ROUGH_SIDE:
+        factor -= 1
+    coarse = binned.coarser(factor)
+    side = min(binned.shape) * binned.factor
+    limit = max(min(pixel_size / ROUGH_RESOLUTION, MANY_WAVES / side), ROUGH_WAVES / side)
+    low = transform_frames(coarse, pixel_size=pixel_size, resolution=pixel_size / limit)
+    shifts = first_trajectory(low, pixel_size=pixel_size)
+    rough = _refine(low, shifts, pixel_size, b_factor, 0.5 / pixel_size, ROUGH_ITERATIONS)
+    return rough.shifts if np.isfinite(rough.uncertainty) else shifts
 
 
 def _refine(
@@ -109,7 +132,7 @@ def _refine(
         phases = move_phases(band, shifts)
         total = sum_moved(band, phases)
         weights = _weigh(band, total, power, low_pass)
-        compared = compare_moved(band, phases, total, weights.values)
+        compared = compare_moved(band, phases, total, weights.values).sum(axis=1)
         correlation = compared[:, 0] / np.sqrt(np.maximum(compared[:, 3] * compared[:, 4], 1e-30))
         if weights.overlap <= 0.0:
             break

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from focusnb.ops.backend import Array, array_namespace, fft_namespace, to_numpy
 from focusnb.compiled import compiled
+from focusnb.ops.backend import Array, array_namespace, fft_namespace, to_numpy
 from focusnb.ops.dose import Dose, dose_weights
 from focusnb.ops.fourier import (
     Resize,

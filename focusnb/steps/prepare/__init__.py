@@ -12,13 +12,16 @@ from focusnb.quantities import (
     DosePerFrameUsed,
     DoseRate,
     Frames,
+    GainFit,
     MeanCounts,
     Micrograph,
     MicrographPixelSize,
     MicrographPreview,
+    MoviePixelSize,
     UnalignedPreview,
     UnalignedSpectrumPreview,
     UnalignedSum,
+    UnalignedWindows,
 )
 from focusnb.steps.base import StepResults
 
@@ -31,13 +34,16 @@ class PreparedMovie(StepResults):
     """
 
     frames: Frames | None = None
+    movie_pixel_size: MoviePixelSize | None = None
     unaligned_sum: UnalignedSum | None = None
     bad_pixels: BadPixels | None = None
+    gain_fit: GainFit | None = None
     mean_counts: MeanCounts | None = None
     dose_rate: DoseRate | None = None
     dose_per_frame_measured: DosePerFrameMeasured | None = None
     dose_per_frame_used: DosePerFrameUsed | None = None
     dose_origin: DoseOrigin | None = None
+    unaligned_windows: UnalignedWindows | None = None
     unaligned_preview: UnalignedPreview | None = None
     unaligned_spectrum_preview: UnalignedSpectrumPreview | None = None
 

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from focusnb.errors import FormatError, StepError
-from focusnb.io.defects import read_defects
+from focusnb.io.defects import read_defects, read_gain_defects
+from focusnb.io.eer import FRACTIONS, EerOptions
 from focusnb.io.gain import read_gain
 from focusnb.io.movies import open_movie
 from focusnb.ops import preview, statistics
 from focusnb.ops.backend import Array
 from focusnb.ops.defects import find_hot_pixels, prepare_bad_pixels
 from focusnb.ops.frames import CorrectedFrames
-from focusnb.ops.gain import bad_gain_pixels, orient_gain
+from focusnb.ops.gain import Orientation, bad_gain_pixels, check_orientation, orient_gain, sample_windows
 from focusnb.ops.spectrum import choose_sampling, power_spectrum
 from focusnb.parameters import quantity
 from focusnb.quantities import (
@@ -23,6 +24,7 @@ from focusnb.quantities import (
     DosePerFrame,
     ExposureDose,
     ExposureTime,
+    FrameCount,
     GainFlip,
     GainReference,
     GainRotation,
@@ -48,13 +50,33 @@ DoseFactor = Annotated[
         help="Electrons on the specimen for each one counted, used where no dose is given.",
     ),
 ]
+EerFractions = Annotated[
+    int,
+    quantity("EER fractions", unit="", group="EER", ge=1, le=65535, help="Frames an EER movie is cut into."),
+]
+EerDosePerFraction = Annotated[
+    float,
+    quantity(
+        "EER dose per fraction",
+        unit="e⁻/Å²",
+        group="EER",
+        gt=0,
+        advanced=True,
+        help="Decides on the number of fractions instead, where the dose of the exposure is known.",
+    ),
+]
+EerUpsampling = Annotated[
+    int,
+    quantity("EER upsampling", unit="×", group="EER", ge=1, le=2, help="1 is the grid of the detector (4K), 2 is 8K."),
+]
 
 
 class PrepareMovie(Step):
     """Correct the frames of a movie for the gain and the bad pixels of the camera, and measure its counts.
 
     The movie stays as recorded in memory; a frame is corrected when it is taken. Bad pixels are those the gain
-    reference marks with 0, those of the defects file, and hot ones found in the sum.
+    reference marks with 0, those of the defects file, and hot ones found in the sum. Whether the gain reference lies as
+    the counts say is checked, not changed.
     """
 
     name = "prepare_movie"
@@ -74,15 +96,19 @@ class PrepareMovie(Step):
         defects: Defects | None = None
         super_resolution: SuperResolution = 1
         counts_per_electron: CountsPerElectron = 1.0
+        frame_count: FrameCount | None = None
         exposure_time: ExposureTime | None = None
         dose_per_frame: DosePerFrame | None = None
         exposure_dose: ExposureDose | None = None
 
     class Params(StepParams):
-        """How bad pixels and the dose are found."""
+        """How bad pixels and the dose are found, and what is made of the electrons of an EER movie."""
 
         find_hot_pixels: FindHotPixels = True
         dose_factor: DoseFactor = 1.0
+        eer_fractions: EerFractions = FRACTIONS
+        eer_dose_per_fraction: EerDosePerFraction | None = None
+        eer_upsampling: EerUpsampling = 1
 
     Results = PreparedMovie
 
@@ -95,15 +121,26 @@ class PrepareMovie(Step):
     def cost(self, facts: Mapping[str, Any], params: Any) -> Cost:
         """The movie as integers, and a few frames as numbers."""
         pixels = int(facts.get("width") or 4096) * int(facts.get("height") or 4096)
-        return Cost(memory=300_000_000 + pixels * (int(facts.get("frame_count") or 50) + 40))
+        frames = int(facts.get("frame_count") or 50)
+        if facts.get("hardware_frames"):
+            options = _eer_options(params, facts.get("exposure_dose"))
+            groups = options.cut(int(facts["hardware_frames"]))
+            pixels *= options.upsampling**2
+            frames = len(groups) * (1 if len(groups[-1]) < 256 else 2)
+        return Cost(memory=300_000_000 + pixels * (frames + 40))
 
     def run(self, inputs: Inputs, params: Params, work: Work) -> PreparedMovie:
         """Read, find the bad pixels, measure counts and dose."""
         work.report("Reading the movie", 0.0)
-        with open_movie(inputs.movie) as movie:
+        with open_movie(inputs.movie, eer=_eer_options(params, inputs.exposure_dose)) as movie:
             raw = work.xp.asarray(movie.read())
+            finer = int(movie.header_facts.get("eer_upsampling", 0))
+            for remark in movie.remarks():
+                work.report(remark)
+        of_eer, finer = finer > 0, max(finer, 1)
+        pixel_size, super_resolution = inputs.pixel_size / finer, inputs.super_resolution * finer
         frame_shape = (int(raw.shape[1]), int(raw.shape[2]))
-        gain = self._gain(inputs, frame_shape, work)
+        gain = self._gain(inputs, frame_shape, of_eer, work)
         work.report("Finding bad pixels", 0.5)
         try:
             frames, bad = self._correct(inputs, params, raw, gain, work)
@@ -113,19 +150,23 @@ class PrepareMovie(Step):
         work["frames"] = frames
         work["unaligned_sum"] = mean
         # a super-resolution pixel covers a part of a physical one
-        counts = statistics.mean_counts(mean, frames=1, detector_pixels=1 / inputs.super_resolution**2)
-        physical = inputs.pixel_size * inputs.super_resolution
+        counts = statistics.mean_counts(mean, frames=1, detector_pixels=1 / super_resolution**2)
+        physical = pixel_size * super_resolution
         measured = statistics.dose_from_counts(counts, physical, factor=params.dose_factor) if counts > 0 else None
-        used, origin = _dose(inputs, len(frames), measured)
+        used, origin = _dose(inputs, len(frames), measured, of_eer)
         work.report(f"{len(frames)} frames, {bad} bad pixels, {counts:.3f} e⁻/px/frame", 0.8)
-        before = work.save("unaligned_preview", preview.micrograph_preview(mean, pixel_size=inputs.pixel_size))
+        fit = None if gain is None else _check_gain(inputs, mean, gain, work)
+        windows = None if work.session is None else sample_windows(mean)
+        before = work.save("unaligned_preview", preview.micrograph_preview(mean, pixel_size=pixel_size))
         # sampled as the spectrum after correction is, so that the eye can flip between both
-        sampling = choose_sampling(inputs.pixel_size)
+        sampling = choose_sampling(pixel_size)
         spectrum = power_spectrum(mean, sampling=sampling)
         return PreparedMovie(
             frames="frames",
+            movie_pixel_size=pixel_size,
             unaligned_sum="unaligned_sum",
             bad_pixels=bad,
+            gain_fit=fit,  # type: ignore[arg-type]
             mean_counts=counts,
             dose_rate=statistics.dose_rate(counts, inputs.exposure_time / len(frames))
             if inputs.exposure_time
@@ -133,18 +174,23 @@ class PrepareMovie(Step):
             dose_per_frame_measured=measured,
             dose_per_frame_used=used,
             dose_origin=origin,  # type: ignore[arg-type]
+            unaligned_windows=None
+            if windows is None
+            else work.save("unaligned_windows", windows, pixel_size=pixel_size, dtype="float16"),
             unaligned_preview=before,
             unaligned_spectrum_preview=work.save(
                 "unaligned_spectrum_preview",
-                preview.spectrum_preview(spectrum, pixel_size=inputs.pixel_size * sampling.factor),
+                preview.spectrum_preview(spectrum, pixel_size=pixel_size * sampling.factor),
             ),
         )
 
     @staticmethod
-    def _gain(inputs: Inputs, frame_shape: tuple[int, int], work: Work) -> Array | None:
+    def _gain(inputs: Inputs, frame_shape: tuple[int, int], of_eer: bool, work: Work) -> Array | None:
         if inputs.gain_reference is None:
             return None
-        gain = _reference(inputs, inputs.gain_reference, lambda path: read_gain(path, frame_shape=frame_shape))
+        gain = _reference(
+            inputs, inputs.gain_reference, lambda path: _read_gain(path, frame_shape=frame_shape, of_eer=of_eer)
+        )
         gain = orient_gain(gain, rotation=inputs.gain_rotation, flip=inputs.gain_flip)
         if gain.shape != frame_shape:
             raise StepError(
@@ -181,8 +227,44 @@ def _reference(inputs: PrepareMovie.Inputs, path: str, read: Callable[[str], Arr
         raise FormatError(f"{Path(inputs.movie).name}: {told}") from error
 
 
-def _dose(inputs: PrepareMovie.Inputs, frames: int, measured: float | None) -> tuple[float | None, str | None]:
+def _check_gain(inputs: PrepareMovie.Inputs, mean: Array, gain: Array, work: Work) -> str:
+    """Whether the counts fit the gain reference as it lies; says how it should lie if they fit another way better."""
+    fit = check_orientation(mean, gain, given=Orientation(inputs.gain_rotation % 4, inputs.gain_flip))
+    if fit.verdict == "another fits better":
+        given = round(fit.given_correlation, 2) + 0.0  # never "-0.00"
+        turned = f"turned by {90 * fit.best.rotation}°" if fit.best.rotation else "not turned"
+        work.report(
+            f"The gain reference fits this movie {turned} and {'' if fit.best.flip else 'not '}flipped (correlation "
+            f"{fit.correlation:.2f} against {given:.2f} as given): set "
+            f"gain_rotation={fit.best.rotation}, gain_flip={'yes' if fit.best.flip else 'no'}"
+        )
+    return fit.verdict
+
+
+def _read_gain(path: str, *, frame_shape: tuple[int, int], of_eer: bool) -> Array:
+    """Read a gain; the defects listed in a ``.gain`` file are turned together with it."""
+    gain = read_gain(path, frame_shape=frame_shape, of_eer=of_eer)
+    if Path(path).suffix.lower() == ".gain":
+        listed = read_gain_defects(path, frame_shape=gain.shape)
+        if listed is not None:
+            gain[listed] = 0
+    return gain
+
+
+def _eer_options(params: PrepareMovie.Params, exposure_dose: float | None) -> EerOptions:
+    fractions = params.eer_fractions
+    if params.eer_dose_per_fraction is not None and exposure_dose is not None:
+        fractions = max(1, round(exposure_dose / params.eer_dose_per_fraction))
+    return EerOptions(fractions=fractions, upsampling=params.eer_upsampling)
+
+
+def _dose(
+    inputs: PrepareMovie.Inputs, frames: int, measured: float | None, of_eer: bool
+) -> tuple[float | None, str | None]:
     """The dose per frame to use, and where it comes from."""
+    if inputs.dose_per_frame is not None and of_eer and inputs.frame_count is not None:
+        # the fact is of the frames that the facts count, however many are made of the electrons here
+        return inputs.dose_per_frame * (inputs.frame_count / frames), "given"
     if inputs.dose_per_frame is not None:
         return inputs.dose_per_frame, "given"
     if inputs.exposure_dose is not None:

@@ -11,6 +11,7 @@ from focusnb.quantities import (
     InSessionSums,
     PowerSpectrum,
     PowerSpectrumPixelSize,
+    ResidualGain,
     SessionCount,
     SessionLeftOut,
     SessionMean,
@@ -59,5 +60,6 @@ class SessionSums(StepResults):
     session_variance_preview: SessionVariancePreview | None = None
     session_spectrum: SessionSpectrum | None = None
     session_spectrum_preview: SessionSpectrumPreview | None = None
+    residual_gain: ResidualGain | None = None
     session_count: SessionCount | None = None
     session_left_out: SessionLeftOut | None = None

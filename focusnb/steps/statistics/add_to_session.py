@@ -13,7 +13,14 @@ from focusnb.errors import FormatError
 from focusnb.io import blocks
 from focusnb.io.blocks import Entry, Geometry, Owner, Stamp
 from focusnb.ops.backend import to_numpy
-from focusnb.quantities import Micrograph, MicrographPixelSize, PowerSpectrum, PowerSpectrumPixelSize
+from focusnb.quantities import (
+    Micrograph,
+    MicrographPixelSize,
+    MoviePixelSize,
+    PowerSpectrum,
+    PowerSpectrumPixelSize,
+    UnalignedWindows,
+)
 from focusnb.steps.base import Cost, Step, StepInputs
 from focusnb.steps.statistics import AddedToSession
 from focusnb.steps.statistics.session_sums import BLOCK, BlockSums, Images, relative
@@ -107,12 +114,14 @@ class AddToSession(Step):
     category = "statistics"
 
     class Inputs(StepInputs):
-        """The micrograph and its spectrum."""
+        """The micrograph and its spectrum, and windows of the unaligned sum, which show what the gain leaves."""
 
         micrograph: Micrograph
         micrograph_pixel_size: MicrographPixelSize
         power_spectrum: PowerSpectrum
         power_spectrum_pixel_size: PowerSpectrumPixelSize
+        unaligned_windows: UnalignedWindows | None = None
+        movie_pixel_size: MoviePixelSize | None = None
 
     Results = AddedToSession
 
@@ -139,6 +148,9 @@ class AddToSession(Step):
             (relative(work.exposure_folder, work.session), relative(work.folder, work.session)),
             Stamp.of(work.file("micrograph")),
             Stamp.of(work.file("power_spectrum")),
+            Stamp.of(work.file("unaligned_windows")) if inputs.unaligned_windows else None,
         )
-        accumulator().add(Images(entry, geometry, micrograph, spectrum), work.session)
+        windows = to_numpy(work["unaligned_windows"]) if inputs.unaligned_windows else None
+        images = Images(entry, geometry, micrograph, spectrum, windows, inputs.movie_pixel_size)
+        accumulator().add(images, work.session)
         return AddedToSession(in_session_sums=True)

@@ -21,12 +21,14 @@ from focusnb.errors import FormatError, StepError
 from focusnb.io import blocks
 from focusnb.io.blocks import Entry, Geometry, Header, Owner
 from focusnb.ops import preview
+from focusnb.ops.gain import residual_gain
 from focusnb.steps.base import Cost, Step
 from focusnb.steps.statistics import SessionSums
 from focusnb.steps.statistics.session_sums import (
     BLOCK,
     MICROGRAPH_FILE,
     SPECTRUM_FILE,
+    WINDOWS_FILE,
     BlockSums,
     Images,
     find_files,
@@ -37,6 +39,10 @@ from focusnb.steps.work import Member, Work
 SETTLED = 600.0
 """Seconds after which an entry that is no member is not one whose outcome is still on its way."""
 
+GOOD_GAIN, STRONG_GAIN = 0.5, 2.0
+"""Residual gain in %: below the first it does not disturb; above the second it correlates from frame to frame as a
+specimen does (2.1-2.5 % in simulated movies)."""
+
 _NAMED = 10  # members told by name in the log
 
 
@@ -44,6 +50,7 @@ class MergeSession(Step):
     """Average the micrographs and spectra of all exposures, and show where they vary.
 
     A new exposure is added, not recomputed. Of images that differ in shape or pixel size, the largest group counts.
+    What the unaligned sums of even and of odd movies have in common is the pattern that the gain reference leaves.
     """
 
     name = "merge_session"
@@ -90,7 +97,38 @@ class MergeSession(Step):
                     "session_variance_preview", preview.micrograph_preview(variance, pixel_size=pixel_size)
                 ),
             }
-        return SessionSums(**results, session_count=sums.count, session_left_out=left_out)
+        return SessionSums(
+            **results,
+            residual_gain=measure_residual_gain(sums, work.report),
+            session_count=sums.count,
+            session_left_out=left_out,
+        )
+
+
+def measure_residual_gain(sums: BlockSums, report: Callable[[str], None]) -> float | None:
+    """Return the pattern in both halves of a session's unaligned movies, in % of the mean, and say what it means.
+
+    None where there are no movies in one of the halves, or too few to tell a pattern that matters.
+    """
+    both = [halves for halves in sums.windows.values() if halves.even.count and halves.odd.count]
+    if not both:
+        return None
+    halves = max(both, key=lambda one: one.even.count + one.odd.count)
+    movies = halves.even.count + halves.odd.count
+    found = residual_gain(halves.even.average(), halves.odd.average())
+    percent, limit = 100 * found.fraction, 100 * found.limit
+    if limit > GOOD_GAIN and found.covariance < 3 * found.uncertainty:
+        report(f"{movies} movies are too few to see what the gain reference leaves: it may be up to {limit:.1f} %")
+        return None
+    advice = (
+        f"below {GOOD_GAIN:g} % is good"
+        if percent < GOOD_GAIN
+        else f"below {GOOD_GAIN:g} % is good; make a new gain reference"
+        if percent < STRONG_GAIN
+        else "that is as much as the specimen shows; is the gain reference turned, flipped, or of another day?"
+    )
+    report(f"The gain reference leaves {percent:.2f} % of pattern in the images ({movies} movies): {advice}")
+    return percent
 
 
 def merge(session: Path, members: Sequence[Member], report: Callable[[str], None]) -> tuple[BlockSums, int]:
@@ -283,7 +321,7 @@ class _Merge:
             files = find_files(entry, self.session)
             try:
                 if files is not None:
-                    return read_images(entry.id, entry.key, *files, self.session)
+                    return read_images(entry.id, entry.key, files, self.session)
             except FormatError as error:
                 reason = str(error)
         raise _CannotBeUsed(path, reason)
@@ -306,8 +344,11 @@ class _Merge:
             if done and done % BLOCK == 0:
                 self.report(f"{done} of {len(waiting)} exposures read from their files")
             paths = member.folder / MICROGRAPH_FILE, member.folder / SPECTRUM_FILE
+            windows = member.folder / WINDOWS_FILE
             try:
-                images = read_images(member.id, member.key, *paths, self.session)
+                images = read_images(
+                    member.id, member.key, (*paths, windows) if windows.is_file() else paths, self.session
+                )
             except FormatError as error:
                 self.missing.append(f"{member.name}: {error}")
                 continue

@@ -1,0 +1,268 @@
+"""Estimate how a movie moved: as a whole and from place to place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from focusnb.ops.dose import Dose
+from focusnb.ops.frames import CorrectedFrames
+from focusnb.ops.motion.align import RESOLUTION, SIGNIFICANT, estimate_shifts, start_shifts
+from focusnb.ops.motion.band import bin_frames
+from focusnb.ops.motion.field import MotionField, place_terms
+from focusnb.ops.motion.local import WORTH, LocalFit, fit_local_motion, gain_by_local_motion
+from focusnb.ops.motion.patches import Patches, cut_patches
+from focusnb.ops.motion.signal import Measurement, measure_patches
+from focusnb.ops.motion.smoothing import smooth_trajectory
+
+FloatArray = NDArray[np.floating[Any]]
+
+MOST_GROUPS = 120  # frames, or groups of them, that are aligned
+LONGEST_STEP = 6.0  # Å a patch may move in one iteration
+LOOKS = 2  # iterations that look where the signal of a patch lies
+MOST_MOVED = 1.5  # Å by which windows may lie wrong before they are cut again
+
+Local = Literal["fitted", "rejected", "off"]
+
+
+@dataclass(frozen=True)
+class PatchTracks:
+    """What was measured in patches, for plots.
+
+    centres : (p, 2) (y, x) in pixels of the aligned image
+    measured : (p, g, 2) shift (dy, dx) of each patch, pixels of the movie, whole-frame motion included; its mean over
+        time is that of the model, which alone is known
+    weights : (p,) of each patch in the fit, of mean 1
+    dropped : (p,) True where a patch disagrees and was left out
+    frames : (g,) middle of each group of frames, from 0
+    """
+
+    centres: FloatArray
+    measured: FloatArray
+    weights: FloatArray
+    dropped: NDArray[np.bool_]
+    frames: FloatArray
+
+
+@dataclass(frozen=True)
+class MotionEstimate:
+    """The motion of a movie.
+
+    field : the shifts to apply
+    local : whether local motion is part of it, was worse than none on data not used for it, or was not asked for
+    uncertainty : root mean square error of a frame's measurement before smoothing, pixels; infinite where the frames
+        have no more in common than noise: then nothing is moved
+    converged : whether the last iteration changed no shift by more than the tolerance
+    iterations : done over patches
+    tracks : None where the field is too small for patches
+    """
+
+    field: MotionField
+    local: Local
+    uncertainty: float
+    converged: bool
+    iterations: int
+    tracks: PatchTracks | None
+
+
+@dataclass(frozen=True)
+class _State:
+    """Where an iteration stands: whole-frame shifts (t, 2), local coefficients (t, 2, 5), and how it got there."""
+
+    shifts: FloatArray
+    coefficients: FloatArray
+    change: float
+    measurement: Measurement
+    measured: FloatArray
+    """(p, t, 2, 2) shifts of patches from both halves of the data, less the whole-frame shifts before."""
+    fit: LocalFit | None
+
+
+def estimate_motion(
+    frames: CorrectedFrames,
+    *,
+    pixel_size: float,
+    dose: Dose | None = None,
+    local: bool = True,
+    patches: tuple[int, int] | None = None,
+    group: int | None = None,
+    b_factor: float | None = None,
+    resolution: float = RESOLUTION,
+    tolerance: float = 0.05,
+    iterations: int = 10,
+) -> MotionEstimate:
+    """Find the shifts that bring the frames of a movie onto each other, at every place of the field.
+
+    pixel_size : Å/px of the movie
+    dose : of the frames; frequencies that damage has faded count less in later frames
+    local : whether places may move differently
+    patches : windows along y and x; None chooses by the size of the field
+    group : frames summed before they are compared; None lets 120 be the most that are
+    b_factor : Å²; a further low-pass exp(-B k² / 4) on each frame; None leaves it to the measured signal
+    resolution : Å, finest frequency used
+    tolerance : stop when no shift changes by more, pixels of the movie
+    Raises ValueError when a frame is constant, not finite, or too small.
+    """
+    size = group or -(-len(frames) // MOST_GROUPS)
+    binned = bin_frames(frames, pixel_size=pixel_size, group=size)
+    shape = frames.shape[1:]
+    if len(binned) == 1:
+        return MotionEstimate(MotionField(np.zeros((len(frames), 2)), shape), "off", 0.0, True, 0, None)
+    grouped = None if dose is None else Dose(dose.per_frame * size, dose.prior, dose.voltage, dose.factor)
+    shifts = start_shifts(binned, pixel_size=pixel_size, b_factor=b_factor)
+
+    def cut(around: FloatArray) -> Patches | None:
+        return cut_patches(binned, around, pixel_size=pixel_size, resolution=resolution, count=patches, dose=grouped)
+
+    windows = cut(shifts)
+    if windows is None:
+        return _without_patches(frames, pixel_size, b_factor, resolution, tolerance)
+    search = _Search(windows, shape, pixel_size, b_factor, tolerance, iterations)
+    state, done = search.run(shifts, local)
+    if np.abs(state.shifts - windows.taken).max() * pixel_size > MOST_MOVED + 0.5 * binned.factor * pixel_size:
+        windows = cut(state.shifts) or windows
+        search = _Search(windows, shape, pixel_size, b_factor, tolerance, iterations)
+        state, more = search.run(state.shifts, local)
+        done += more
+    verdict: Local = "off" if not local else "fitted" if search.gain(state) > WORTH else "rejected"
+    if verdict == "rejected":
+        state, more = search.run(state.shifts, False)
+        done += more
+    uncertainty = float(np.sqrt(2.0 / np.median(state.measurement.weights.sum(axis=0))))
+    if state.measurement.significance < SIGNIFICANT:
+        # noise alone aligns itself to any path: an empty field is better not moved at all
+        still = MotionField(np.zeros((len(frames), 2)), shape)
+        return MotionEstimate(still, "rejected" if local else "off", float("inf"), False, done, None)
+    middle = np.minimum(np.arange(len(binned)) * size + 0.5 * (size - 1.0), len(frames) - 1.0)
+    tracks = search.tracks(state, middle)
+    coefficients = state.coefficients if verdict == "fitted" else None
+    field = _every_frame(MotionField(state.shifts, shape, coefficients), middle, len(frames))
+    return MotionEstimate(field, verdict, uncertainty, state.change <= tolerance, done, tracks)
+
+
+class _Search:
+    """Iterations over one set of windows."""
+
+    def __init__(
+        self,
+        patches: Patches,
+        shape: tuple[int, int],
+        pixel_size: float,
+        b_factor: float | None,
+        tolerance: float,
+        iterations: int,
+    ) -> None:
+        self.patches, self.shape, self.pixel_size = patches, shape, pixel_size
+        self.tolerance, self.iterations = tolerance, iterations
+        rings = np.arange(patches.fading.shape[1]) / (min(patches.field) * pixel_size)
+        self.low_pass = None if b_factor is None else np.exp(-0.5 * b_factor * rings**2)
+        self.centres: FloatArray = patches.centres
+        self.looked = 0
+
+    def run(self, shifts: FloatArray, local: bool) -> tuple[_State, int]:
+        """Iterate from whole-frame shifts (t, 2); returns the last state and the number of iterations."""
+        coefficients = np.zeros((len(shifts), 2, 5))
+        for iteration in range(1, self.iterations + 1):
+            state = self._step(shifts, coefficients, local)
+            if iteration > self.iterations // 2:
+                # lest two solutions alternate
+                state = _State(
+                    0.5 * (state.shifts + shifts),
+                    0.5 * (state.coefficients + coefficients),
+                    0.5 * state.change,
+                    state.measurement,
+                    state.measured,
+                    state.fit,
+                )
+            shifts, coefficients = state.shifts, state.coefficients
+            if state.change <= self.tolerance:
+                break
+        return state, iteration
+
+    def _at_patches(self, shifts: FloatArray, coefficients: FloatArray) -> FloatArray:
+        terms = place_terms(self.centres[:, 0], self.centres[:, 1], self.shape)
+        moved: FloatArray = shifts[None] + np.einsum("tak,pk->pta", coefficients, terms)
+        return moved
+
+    def _step(self, shifts: FloatArray, coefficients: FloatArray, local: bool) -> _State:
+        assumed = self._at_patches(shifts, coefficients)
+        known = self.centres if self.looked == LOOKS else None
+        measurement = measure_patches(self.patches, assumed, low_pass=self.low_pass, centres=known)
+        self.centres, self.looked = measurement.centres, min(self.looked + 1, LOOKS)
+        steps = measurement.steps
+        longest = LONGEST_STEP / self.pixel_size
+        length = np.hypot(*np.moveaxis(steps.mean(axis=2), -1, 0))
+        steps = steps * np.minimum(1.0, longest / np.maximum(length, 1e-9))[..., None, None]
+        measured = assumed[:, :, None, :] + steps - shifts[None, :, None, :]
+        weights, fit = measurement.weights, None
+        if local:
+            fit = fit_local_motion(
+                measured,
+                weights,
+                self.centres,
+                self.shape,
+                pixel_size=self.pixel_size,
+            )
+            coefficients = fit.coefficients
+            weights = np.where(fit.dropped[:, None], 0.0, weights)
+        rest = measured.mean(axis=2) - self._at_patches(np.zeros_like(shifts), coefficients)
+        mean = shifts + np.einsum("pt,pta->ta", weights, rest) / weights.sum(axis=0)[:, None]
+        smooth = smooth_trajectory(mean, 1.0 / weights.sum(axis=0))
+        smooth = smooth - smooth[0]
+        after = self._at_patches(smooth, coefficients)
+        change = after - assumed
+        # a constant of a patch is no motion
+        change = change - change.mean(axis=1, keepdims=True)
+        return _State(smooth, coefficients, float(np.abs(change).max()), measurement, measured, fit)
+
+    def gain(self, state: _State) -> float:
+        """Return what the local motion of a state gains on data it has not seen."""
+        assert state.fit is not None
+        return gain_by_local_motion(
+            state.measured,
+            state.measurement.weights,
+            self.centres,
+            self.shape,
+            pixel_size=self.pixel_size,
+            dropped=state.fit.dropped,
+        )
+
+    def tracks(self, state: _State, middle: FloatArray) -> PatchTracks:
+        """Return what was measured last, beside the state it led to."""
+        measured = self._at_patches(state.shifts, state.coefficients) + state.measurement.steps.mean(axis=2)
+        weights = state.measurement.weights.mean(axis=1)
+        dropped = np.zeros(len(weights), bool) if state.fit is None else state.fit.dropped
+        return PatchTracks(self.centres, measured, weights / weights.mean(), dropped, middle)
+
+
+def _without_patches(
+    frames: CorrectedFrames, pixel_size: float, b_factor: float | None, resolution: float, tolerance: float
+) -> MotionEstimate:
+    """Align a field that is too small for windows."""
+    found = estimate_shifts(
+        frames, pixel_size=pixel_size, b_factor=b_factor, resolution=resolution, tolerance=tolerance
+    )
+    field = MotionField(found.shifts, frames.shape[1:])
+    return MotionEstimate(field, "off", found.uncertainty, found.converged, found.iterations, None)
+
+
+def _every_frame(field: MotionField, middle: FloatArray, frames: int) -> MotionField:
+    """Return the field for each frame where it is known for groups of them: between their middles it is linear."""
+    if len(field) == frames:
+        return field
+
+    def spread(values: FloatArray) -> FloatArray:
+        time, flat = np.arange(frames), values.reshape(len(values), -1)
+        columns = [np.interp(time, middle, column) for column in flat.T]
+        # before the first middle and after the last one motion goes on as it did
+        for column, known in zip(columns, flat.T, strict=True):
+            early, late = time < middle[0], time > middle[-1]
+            column[early] = known[0] + (time[early] - middle[0]) * (known[1] - known[0]) / (middle[1] - middle[0])
+            column[late] = known[-1] + (time[late] - middle[-1]) * (known[-1] - known[-2]) / (middle[-1] - middle[-2])
+        result = np.stack(columns, axis=1).reshape(frames, *values.shape[1:])
+        return result - result[:1]
+
+    return MotionField(spread(field.shifts), field.shape, None if field.local is None else spread(field.local))

@@ -275,6 +275,88 @@ Deceleration = Annotated[
     quantity("Deceleration", unit="Å/frame", group="Motion", precision=3, help="Positive where drift slows down."),
 ]
 Jitter = Annotated[float, quantity("Jitter", unit="", group="Motion", precision=3)]
+AlignmentUncertainty = Annotated[
+    float,
+    quantity(
+        "Alignment uncertainty",
+        unit="Å",
+        group="Motion",
+        advanced=True,
+        precision=2,
+        help="Expected error of a single frame's place before neighbours in time are asked.",
+    ),
+]
+LocalMotion = Annotated[
+    Literal["fitted", "rejected", "off"],
+    quantity(
+        "Local motion",
+        group="Motion",
+        help="Rejected where it explains data not used for its fit no better than whole-frame motion does.",
+    ),
+]
+LocalMotionRms = Annotated[
+    float,
+    quantity(
+        "Local motion, size",
+        unit="Å",
+        group="Motion",
+        ge=0,
+        precision=2,
+        help="Root mean square over field and frames of what places move beside the whole frame.",
+    ),
+]
+LocalMotionLoss = Annotated[
+    float,
+    quantity(
+        "Local motion, loss in RELION's model",
+        unit="Å",
+        group="Motion",
+        ge=0,
+        advanced=True,
+        precision=3,
+        help="Root mean square of what a cubic in time, as motion.star holds it, cannot describe.",
+    ),
+]
+PatchesDropped = Annotated[
+    int, quantity("Patches dropped", unit="", group="Motion", ge=0, advanced=True, help="They disagree with the rest.")
+]
+FrcResolution = Annotated[
+    float,
+    quantity(
+        "FRC resolution",
+        unit="Å",
+        group="Motion",
+        gt=0,
+        precision=2,
+        help="Where sums of even and odd frames correlate by 0.143; a fixed pattern of the camera correlates too.",
+    ),
+]
+MotionCurves = Annotated[
+    str, curve("Motion curves", file="motion.json", help="Trajectory, local model and tracks of the patches.")
+]
+MicrographEven = Annotated[
+    str,
+    image(
+        "Micrograph, even frames",
+        file="micrograph_even.mrc",
+        unit="counts/px",
+        star="rlnMicrographNameEven",
+        help="Mean of frames 2, 4, ..., for denoising; dose-weighted where the micrograph is.",
+    ),
+]
+MicrographOdd = Annotated[
+    str,
+    image(
+        "Micrograph, odd frames",
+        file="micrograph_odd.mrc",
+        unit="counts/px",
+        star="rlnMicrographNameOdd",
+        help="Mean of frames 1, 3, ..., for denoising; dose-weighted where the micrograph is.",
+    ),
+]
+AlignedStack = Annotated[
+    str, image("Aligned frames", file="aligned_frames.mrc", unit="counts/px", help="Every frame, moved; no weights.")
+]
 MicrographPreview = Annotated[str, picture("Image after correction", file="image_after.png")]
 TrajectoryPreview = Annotated[str, picture("Trajectory", file="trajectory.png")]
 

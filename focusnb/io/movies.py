@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,6 +19,8 @@ from focusnb.io.files import ByteSource, read_unpacked
 from focusnb.io.formats import Array, Facts, Frames, check_content, is_dm, is_tiff
 from focusnb.io.mrc import MrcFrames, is_mrc
 from focusnb.io.tiff import TiffFrames
+
+_AHEAD = 2  # frames read and waiting for a thread, beside those that are decoded
 
 
 class Movie:
@@ -71,24 +75,67 @@ class Movie:
 
         threads : frames decoded at the same time
         """
-        stop = self.shape[0] if stop is None else stop
-        if not 0 <= start <= stop <= self.shape[0]:
-            raise IndexError(f"{self.path} has {self.shape[0]} frames, {start} to {stop} was asked for")
+        stop = self._checked(start, stop)
         shape = (stop - start, *self.shape[1:])
         stack = np.empty(shape, self.dtype) if out is None else out
         if stack.shape != shape:
             raise ValueError(f"{self.path}: frames {start} to {stop} are {shape}, out is {stack.shape}")
-        if threads > 1 and stop - start > 1:
-            with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(lambda index: self._frames.read_frame(index, stack[index - start]), range(start, stop)))
+        if stop - start > 1 and (threads > 1 or isinstance(self._frames, TiffFrames)):
+            deque(self._ahead(start, stop, threads, stack), maxlen=0)
         else:
             for index in range(start, stop):
                 self._frames.read_frame(index, stack[index - start])
         return stack
 
+    def stream(
+        self, start: int = 0, stop: int | None = None, threads: int = 1
+    ) -> Generator[tuple[int, Array], None, None]:
+        """Yield (index, frame) from start to stop (exclusive, default all) while later frames are made ready.
+
+        Frames are read by one thread and decoded by others, a few ahead of the one that is used. Closing the generator
+        ends the threads.
+
+        threads : frames decoded at the same time
+
+        Raises FormatError at a frame that cannot be read.
+        """
+        return self._ahead(start, self._checked(start, stop), threads, None)
+
     def remarks(self) -> list[str]:
         """Say what of the file is in no frame, as far as frames were read: a sentence each, none for a whole file."""
         return self._frames.remarks() if isinstance(self._frames, EerFrames) else []
+
+    def _checked(self, start: int, stop: int | None) -> int:
+        stop = self.shape[0] if stop is None else stop
+        if not 0 <= start <= stop <= self.shape[0]:
+            raise IndexError(f"{self.path} has {self.shape[0]} frames, {start} to {stop} was asked for")
+        return stop
+
+    def _ahead(
+        self, start: int, stop: int, threads: int, stack: Array | None
+    ) -> Generator[tuple[int, Array], None, None]:
+        frames = self._frames
+        reader = ThreadPoolExecutor(1, "frames read")
+        decoders = ThreadPoolExecutor(threads, "frames decoded")
+
+        def begin(index: int) -> Future[Array]:
+            out = None if stack is None else stack[index - start]
+            if not isinstance(frames, TiffFrames):
+                return decoders.submit(frames.read_frame, index, out)
+            packed = reader.submit(frames.fetch, index)
+            return decoders.submit(lambda: frames.unpack(index, packed.result(), out))
+
+        begun, following = deque[Future[Array]](), start
+        try:
+            for index in range(start, stop):
+                while following < min(stop, index + threads + _AHEAD):
+                    begun.append(begin(following))
+                    following += 1
+                yield index, begun.popleft().result()
+        finally:
+            reader.shutdown(wait=False, cancel_futures=True)
+            decoders.shutdown(cancel_futures=True)
+            reader.shutdown()
 
     def close(self) -> None:
         """Close the file; closing twice is no fault."""

@@ -11,20 +11,23 @@ import math
 import os
 import struct
 from collections.abc import Callable, Iterable, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import imagecodecs
 import numpy as np
+import numpy.typing as npt
 import tifffile
 
 from focusnb.errors import FocusError, FormatError
 from focusnb.io.files import ByteSource, atomic_path
 from focusnb.io.formats import Array, Facts, facts_from_title
+from focusnb.io.lzw import decode_lzw, decode_strips
 
 _EER = {65000, 65001, 65002}
 _DECODERS: dict[int, Callable[..., Any]] = {
-    5: imagecodecs.lzw_decode,
+    5: decode_lzw,
     8: imagecodecs.zlib_decode,
     32946: imagecodecs.zlib_decode,
     32773: imagecodecs.packbits_decode,
@@ -39,6 +42,7 @@ _VALUE_CODES = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h",
 _KEPT = frozenset({254, 256, 257, 258, 259, 266, 270, 273, 277, 278, 279, 282, 283, 296, 317, 322, 323, 324, 325, 339})
 _LARGEST_SIDE = 1 << 17
 _LARGEST_FRAME = 1 << 31  # pixels
+_GAPS = 1 << 16  # bytes between strips that are read with them rather than left out
 _CURE = "was it copied while being written?"
 
 
@@ -55,6 +59,14 @@ class Page:
     offsets: tuple[int, ...]
     counts: tuple[int, ...]
     tags: dict[int, tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The bytes of a frame as they are in the file, and (strips or tiles, 2) where each begins and ends in them."""
+
+    data: bytes
+    spans: npt.NDArray[np.int64]
 
 
 class TiffFrames:
@@ -83,27 +95,66 @@ class TiffFrames:
 
     def read_frame(self, index: int, out: Array | None = None) -> Array:
         """Read a frame as (y, x), flipped so that row 0 is the bottom of the picture."""
+        return self.unpack(index, self.fetch(index), out)
+
+    def fetch(self, index: int) -> Packed:
+        """Read the bytes of a frame, at once where its strips lie together, so that a slow disk is asked once."""
         page = self.pages[index]
+        starts, counts = np.array(page.offsets, np.int64), np.array(page.counts, np.int64)
+        first, last = int(starts.min()), int((starts + counts).max())
+        if last - first <= 2 * int(counts.sum()) + _GAPS:
+            data = self._source.read(first, last - first)
+            if len(data) < last - first:
+                where = f"{'at' if data else 'before'} byte {first + len(data)}"
+                raise FormatError(
+                    f"{self._source.path}: ends {where}, frame {index + 1} at byte {last}; was it cut short while "
+                    "being read?"
+                )
+            return Packed(data, np.stack((starts, starts + counts), axis=1) - first)
+        blocks = [self._source.read(*place) for place in zip(page.offsets, page.counts, strict=True)]
+        ends = np.cumsum([len(block) for block in blocks], dtype=np.int64)
+        return Packed(b"".join(blocks), np.stack((np.append(0, ends[:-1]), ends), axis=1))
+
+    def unpack(self, index: int, packed: Packed, out: Array | None = None) -> Array:
+        """Decode the bytes of a frame into (y, x), flipped so that row 0 is the bottom of the picture."""
+        page = self.pages[index]
+        if page.compression == 5 and page.bits >= 8 and page.predictor < 3 and 322 not in page.tags:
+            # what is damaged or of the old style is left to the general way, which says where in the file it is
+            with suppress(ValueError):
+                return self._unpack_strips(page, packed, out)
         height, width = page.shape
         frame = np.empty(page.shape, self.dtype) if out is None else out
         target = frame[::-1] if self._flip else frame
         rows, columns = page.chunk
         across = -(-width // columns)
-        for number, (offset, count) in enumerate(zip(page.offsets, page.counts, strict=True)):
+        for number, (begin, end) in enumerate(packed.spans.tolist()):
             top, left = number // across * rows, number % across * columns
             # strips end with the image, tiles are always whole
             held = (rows if across > 1 or 322 in page.tags else min(rows, height - top), columns)
-            packed = self._source.read(offset, count)
             try:
-                block = _decode(packed, page, held)
+                block = _decode(memoryview(packed.data)[begin:end], page, held)
             except (RuntimeError, ValueError) as error:
                 raise FormatError(
-                    f"{self._source.path}: frame {index + 1} of {len(self.pages)} cannot be decoded in the {count} "
-                    f"bytes at {offset} ({error}); {_CURE}"
+                    f"{self._source.path}: frame {index + 1} of {len(self.pages)} cannot be decoded in the "
+                    f"{page.counts[number]} bytes at {page.offsets[number]} ({error}); {_CURE}"
                 ) from error
             part = target[top : top + rows, left : left + columns]
             part[...] = block[: part.shape[0], : part.shape[1]]
         return frame
+
+    def _unpack_strips(self, page: Page, packed: Packed, out: Array | None) -> Array:
+        direct = out is not None and out.dtype == self.dtype and out.flags.c_contiguous
+        frame = out if direct and out is not None else np.empty(page.shape, self.dtype)
+        data = np.frombuffer(packed.data, np.uint8)
+        decode_strips(data, packed.spans, frame.view(np.uint8), rows_per_strip=page.chunk[0], flip=self._flip)
+        if not page.stored.isnative:
+            frame.byteswap(inplace=True)
+        if page.predictor == 2:
+            np.cumsum(frame, axis=1, dtype=self.dtype, out=frame)
+        if out is None or direct:
+            return frame
+        out[...] = frame
+        return out
 
     def close(self) -> None:
         """Close the file."""
@@ -287,7 +338,7 @@ def _page(source: ByteSource, tags: dict[int, tuple[Any, ...]], order: str, numb
     return Page((height, width), np.dtype(order + stored), bits, compression, predictor, chunk, offsets, counts, tags)
 
 
-def _decode(block: bytes, page: Page, held: tuple[int, int]) -> Array:
+def _decode(block: bytes | memoryview, page: Page, held: tuple[int, int]) -> Array:
     """Decode a strip or tile of held (rows, columns) into an array (rows, columns) of the stored type."""
     rows, columns = held
     row_bytes = (columns * page.bits + 7) // 8

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import numpy as np
 
-from focusnb.ops.backend import Array, array_namespace
 from focusnb.compiled import compiled
+from focusnb.ops.backend import Array, array_namespace
 from focusnb.ops.defects import BadPixels, fill_bad_pixels, replace_bad_pixels
 from focusnb.ops.fourier import pad_mean
 
@@ -20,6 +21,8 @@ class CorrectedFrames:
     bad_pixels : replaced by drawn neighbours, before the gain
     seed : number of the exposure; it seeds the draw together with the number of the frame
     counts_scale : factor to counts, for linear recordings
+    in_place : ``raw`` belongs to these frames: its bad pixels are replaced in it now, not in a copy of a frame whenever
+        one is taken. An array that cannot be written to is left as it is.
     Raises ValueError when shapes do not fit.
     """
 
@@ -31,6 +34,7 @@ class CorrectedFrames:
         bad_pixels: BadPixels | None = None,
         seed: int = 0,
         counts_scale: float = 1.0,
+        in_place: bool = False,
     ) -> None:
         xp = array_namespace(raw, gain)
         if raw.ndim != 3 or raw.shape[0] < 1:
@@ -44,6 +48,7 @@ class CorrectedFrames:
         self.raw = raw.astype(xp.float32) if raw.dtype == xp.float16 else raw
         self.bad_pixels = bad_pixels if bad_pixels is not None and len(bad_pixels) else None
         self.seed = seed
+        self._first = 0
         self._factor: Array | None = None
         if gain is not None:
             self._factor = xp.ascontiguousarray(gain, dtype=xp.float32)
@@ -54,6 +59,21 @@ class CorrectedFrames:
                 self._factor = fill_bad_pixels(self._factor, self.bad_pixels)
         elif counts_scale != 1.0:
             self._factor = xp.full(frame_shape, counts_scale, dtype=xp.float32)
+        self._to_replace = self.bad_pixels
+        flags = self.raw.flags
+        # only of a contiguous array are flattened frames views
+        if in_place and flags.c_contiguous and getattr(flags, "writeable", True):
+            self._replace(self.raw)
+            self._to_replace = None
+
+    def between(self, first: int, stop: int) -> CorrectedFrames:
+        """Return the frames first to stop (exclusive), corrected as they are here; nothing is copied."""
+        if not 0 <= first < stop <= len(self):
+            raise ValueError(f"frames {first} to {stop} are not within a movie of {len(self)}")
+        part = copy.copy(self)
+        part.raw = self.raw[first:stop]
+        part._first = self._first + first
+        return part
 
     def __len__(self) -> int:
         return int(self.raw.shape[0])
@@ -67,7 +87,7 @@ class CorrectedFrames:
     def __getitem__(self, index: int) -> Array:
         """Return a corrected frame, (y, x) float32, an array of its own."""
         xp = array_namespace(self.raw)
-        frame = self._repaired(index)
+        frame = self.repaired_frame(index)
         if self._factor is not None:
             return xp.multiply(frame, self._factor, dtype=xp.float32)
         return frame.astype(xp.float32)
@@ -75,23 +95,51 @@ class CorrectedFrames:
     def __iter__(self) -> Iterator[Array]:
         return (self[index] for index in range(len(self)))
 
-    def _repaired(self, index: int) -> Array:
-        """Return a raw frame with its bad pixels replaced; not to be written to."""
+    def repaired_frame(self, index: int) -> Array:
+        """Return a raw frame (y, x) with its bad pixels replaced; not to be written to."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"frame {index} of a movie of {len(self)}")
         index %= len(self)
         frame = self.raw[index]
-        if self.bad_pixels is not None:
+        if self._to_replace is not None:
             frame = frame.copy()
-            replace_bad_pixels(frame, self.bad_pixels, exposure=self.seed, index=index)
+            replace_bad_pixels(frame, self._to_replace, exposure=self.seed, index=self._first + index)
         return frame
+
+    def _replace(self, raw: Array) -> None:
+        """Replace the bad pixels of all frames (t, y, x) in place."""
+        if self._to_replace is not None:
+            for t in range(len(self)):
+                replace_bad_pixels(raw[t], self._to_replace, exposure=self.seed, index=self._first + t)
+
+    @property
+    def factor(self) -> Array | None:
+        """What raw counts are multiplied by, (y, x) float32; None where they are as corrected."""
+        return self._factor
+
+    def repaired(self) -> Array:
+        """Return the raw frames with their bad pixels replaced, (t, y, x), contiguous; not to be written to.
+
+        A copy of them all, unless there is nothing to replace: take it of a few frames (``between``).
+        """
+        xp = array_namespace(self.raw)
+        if self._to_replace is None:
+            return xp.ascontiguousarray(self.raw)
+        raw = xp.ascontiguousarray(self.raw.copy())
+        self._replace(raw)
+        return raw
+
+    @property
+    def is_repaired(self) -> bool:
+        """Whether ``repaired`` gives the frames in memory, without a copy."""
+        return self._to_replace is None and bool(self.raw.flags.c_contiguous)
 
     def padded(self, index: int, shape: tuple[int, int], room: Array | None = None) -> Array:
         """Return a corrected frame enlarged at its far ends to ``shape``, filled with its mean.
 
         room : an array returned before, to be overwritten: fresh memory costs as much as the correction
         """
-        frame = self._repaired(index)
+        frame = self.repaired_frame(index)
         if not isinstance(frame, np.ndarray):
             return pad_mean(self[index], shape)
         ny, nx = frame.shape
@@ -109,7 +157,7 @@ class CorrectedFrames:
 
         Rows and columns that do not fill a block are left out.
         """
-        frame = self._repaired(index)
+        frame = self.repaired_frame(index)
         if not isinstance(frame, np.ndarray):
             return bin_plain(frame, self._factor, factor)
         result = np.empty((frame.shape[0] // factor, frame.shape[1] // factor), np.float32)
@@ -124,7 +172,7 @@ class CorrectedFrames:
         xp = array_namespace(self.raw)
         total = xp.zeros(self.raw.shape[1:], dtype=xp.float32)
         for index in range(start, len(self), step):
-            frame = self._repaired(index)
+            frame = self.repaired_frame(index)
             if isinstance(frame, np.ndarray):
                 _accumulate(frame, total)
             else:
@@ -132,7 +180,7 @@ class CorrectedFrames:
         return total if self._factor is None else total * self._factor
 
     def raw_mean(self) -> Array:
-        """Return the mean raw frame, (y, x) float32, neither repaired nor multiplied by the gain."""
+        """Return the mean raw frame, (y, x) float32, without the gain; repaired only where that was done in place."""
         return CorrectedFrames(self.raw).sum() / len(self)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from PIL import Image as Picture
 
 from focusnb.errors import FormatError
 from focusnb.io import star
+from focusnb.io.files import ByteSource
 from focusnb.io.gain import read_gain
 from focusnb.io.images import read_image, read_png, write_png
-from focusnb.io.movies import open_movie
+from focusnb.io.movies import Movie, open_movie
 from focusnb.io.mrc import write_mrc
-from focusnb.io.tiff import write_tiff
+from focusnb.io.tiff import TiffFrames, write_tiff
 from tests.io.conftest import make_dm
 
 
@@ -119,6 +121,86 @@ def test_frames_and_ranges_that_are_not_there(tmp_path: Path, letter: Any) -> No
             movie.read_frame(0, np.empty((7, 11)))
     with pytest.raises(ValueError, match="is closed"):
         movie.read_frame(0)
+
+
+class WatchedFrames(TiffFrames):
+    """A frame is decoded when the next one has begun to be read."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(ByteSource(path))
+        self.begun = [threading.Event() for _ in self.pages]
+
+    def fetch(self, index: int) -> Any:
+        self.begun[index].set()
+        return super().fetch(index)
+
+    def unpack(self, index: int, packed: Any, out: Any = None) -> Any:
+        if index + 1 < len(self.begun):
+            assert self.begun[index + 1].wait(20), f"frame {index + 1} is not read while frame {index} is decoded"
+        return super().unpack(index, packed, out)
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> Any:
+    frames = np.random.default_rng(4).poisson(1, (9, 30, 20)).astype(np.uint8)
+    write_tiff(tmp_path / "a.tif", frames, rows_per_strip=7)
+    return frames
+
+
+def reading_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("frames ")]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_frames_are_read_while_others_are_decoded(tmp_path: Path, frames: Any, threads: int) -> None:
+    with Movie(tmp_path / "a.tif", WatchedFrames(tmp_path / "a.tif")) as movie:
+        np.testing.assert_array_equal(movie.read(threads=threads), frames)
+    with Movie(tmp_path / "a.tif", WatchedFrames(tmp_path / "a.tif")) as movie:
+        streamed = list(movie.stream(2, threads=threads))
+    assert [index for index, _ in streamed] == [2, 3, 4, 5, 6, 7, 8]
+    np.testing.assert_array_equal([frame for _, frame in streamed], frames[2:])
+    assert not reading_threads()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_stream_stays_a_few_frames_ahead_and_ends_when_it_is_closed(
+    tmp_path: Path, frames: Any, threads: int
+) -> None:
+    watched = WatchedFrames(tmp_path / "a.tif")
+    with Movie(tmp_path / "a.tif", watched) as movie:
+        stream = movie.stream(threads=threads)
+        next(stream)
+        assert reading_threads()
+        stream.close()
+        assert not reading_threads()
+        begun = [event.is_set() for event in watched.begun]
+        assert 2 <= sum(begun) <= threads + 2
+        with pytest.raises(IndexError, match="9 frames, 3 to 10 was asked for"):
+            movie.stream(3, 10)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_stream_tells_of_a_damaged_frame_when_it_comes_to_it(tmp_path: Path, frames: Any, threads: int) -> None:
+    path = tmp_path / "a.tif"
+    with tifffile.TiffFile(path) as file:
+        offset = file.pages[3].dataoffsets[0]
+    damaged = bytearray(path.read_bytes())
+    damaged[offset : offset + 2] = b"\x40\x40"
+    path.write_bytes(damaged)
+    with open_movie(path) as movie:
+        stream = movie.stream(threads=threads)
+        for index, frame in (next(stream) for _ in range(3)):
+            np.testing.assert_array_equal(frame, frames[index])
+        with pytest.raises(FormatError, match="frame 4 of 9 cannot be decoded"):
+            next(stream)
+    assert not reading_threads()
+
+
+def test_every_format_can_be_streamed(tmp_path: Path, frames: Any) -> None:
+    write_mrc(tmp_path / "a.mrc", frames, pixel_size=1.0, dtype="uint8")
+    for threads in (1, 2):
+        with open_movie(tmp_path / "a.mrc") as movie:
+            np.testing.assert_array_equal([frame for _, frame in movie.stream(threads=threads)], frames)
 
 
 def test_a_packed_mrc_is_unpacked(tmp_path: Path, letter: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,32 @@ def test_four_bits_with_an_odd_width(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_bytes(bare_tiff(bytes([0x12, 0x30, 0x4F, 0x60]), 3, 2, 4))
     with open_movie(tmp_path / "a.tif") as movie:
         np.testing.assert_array_equal(movie.read_frame(0), [[4, 15, 6], [1, 2, 3]])
+
+
+def test_strips_far_from_each_other_in_any_order(tmp_path: Path) -> None:
+    rows = np.arange(15, dtype=np.uint8).reshape(3, 5)
+    for gap in (10, 200_000):
+        pixels = b"".join(row.tobytes() + bytes(gap) for row in rows[::-1])
+        places = [8 + 2 * (5 + gap), 8 + 5 + gap, 8]
+        lists = struct.pack("<3I3I", *places, 5, 5, 5)
+        where = 8 + len(pixels)
+        tags = [(256, 4, 1, 5), (257, 4, 1, 3), (258, 3, 1, 8), (262, 3, 1, 1), (273, 4, 3, where), (278, 4, 1, 1)]
+        tags += [(279, 4, 3, where + 12)]
+        body = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+        (tmp_path / "a.tif").write_bytes(b"II*\0" + struct.pack("<I", where + len(lists)) + pixels + lists + body)
+        with open_movie(tmp_path / "a.tif") as movie:
+            np.testing.assert_array_equal(movie.read_frame(0), rows[::-1])
+
+
+def test_a_file_that_shrinks_while_it_is_open_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    write_tiff(path, counts("u1"), compression="lzw")
+    with open_movie(path) as movie:
+        end = movie.read_frame(1).nbytes  # packed it is shorter than this, and frame 1 is before it
+        for size, words in ((end, f"at byte {end}"), (100, r"before byte \d+")):
+            os.truncate(path, size)
+            with pytest.raises(FormatError, match=rf"a.tif: ends {words}, frame 2 at byte \d+; was it cut short"):
+                movie.read_frame(1)
 
 
 @pytest.mark.parametrize(

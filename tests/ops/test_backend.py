@@ -9,7 +9,9 @@ from focusnb.ops import backend, defects, dose, fourier, gain
 from focusnb.ops.backend import to_numpy
 from focusnb.ops.frames import CorrectedFrames
 from focusnb.ops.motion.align import estimate_shifts
-from focusnb.ops.motion.sums import frc_resolution, sum_frames
+from focusnb.ops.motion.field import MotionField
+from focusnb.ops.motion.frc import frc_resolution
+from focusnb.ops.motion.sums import sum_frames
 from tests.strict import NAMESPACES, StrictArray, strict
 
 
@@ -103,9 +105,10 @@ def test_movies_alike() -> None:
     np.testing.assert_allclose(found.shifts, expected.shifts, atol=2e-3)
     np.testing.assert_allclose(found.correlation, expected.correlation, atol=2e-3)
 
+    motion = MotionField(expected.shifts, host.shape[1:])
     options = {"pixel_size": 1.0, "target_pixel_size": 1.5, "dose": dose.Dose(1.0), "halves": True}
-    sums, reference = (sum_frames(movie, expected.shifts, **options) for movie in (device, host))
-    for name in ("unweighted", "dose_weighted", "even", "odd"):
+    sums, reference = (sum_frames(movie, motion, **options) for movie in (device, host))
+    for name in ("unweighted", "dose_weighted", "even", "odd", "even_weighted", "odd_weighted"):
         np.testing.assert_allclose(to_numpy(getattr(sums, name)), getattr(reference, name), rtol=1e-4, atol=1e-4)
     assert frc_resolution(sums.even, sums.odd, pixel_size=1.5) == pytest.approx(
         frc_resolution(reference.even, reference.odd, pixel_size=1.5), rel=1e-4

@@ -9,12 +9,16 @@ import pytest
 import scipy.linalg
 
 from focusnb.ops.dose import Dose
-from focusnb.ops.fourier import crop_fourier, low_pass, shift_fourier
+from focusnb.ops.fourier import crop_fourier, low_pass, plan_resize, shift_fourier
 from focusnb.ops.frames import CorrectedFrames
 from focusnb.ops.motion import band, smoothing
 from focusnb.ops.motion.align import estimate_shifts
-from focusnb.ops.motion.sums import add_shifted, add_shifted_plain, frc_resolution, sum_frames
+from focusnb.ops.motion.exact import add_shifted, add_shifted_plain
+from focusnb.ops.motion.field import MotionField
+from focusnb.ops.motion.frc import frc_resolution
+from focusnb.ops.motion.sums import sum_frames
 from focusnb.ops.motion.trajectory import describe_motion
+from focusnb.ops.motion.weighting import SquaredFrequencies
 
 RNG = np.random.default_rng
 
@@ -190,7 +194,7 @@ def test_sums_are_means_of_shifted_frames() -> None:
     raw = rng.poisson(5.0, (5, 64, 72)).astype(np.uint8)  # sides that need no filling
     shifts = rng.normal(0, 3.0, (5, 2))
     moved = [shift_fourier(frame.astype(np.float32), tuple(shift)) for frame, shift in zip(raw, shifts, strict=True)]
-    sums = sum_frames(CorrectedFrames(raw), shifts, pixel_size=1.2, halves=True)
+    sums = sum_frames(CorrectedFrames(raw), MotionField(shifts, (64, 72)), pixel_size=1.2, halves=True, mode="exact")
     assert sums.pixel_size == 1.2
     assert sums.unweighted.dtype == np.float32
     assert sums.dose_weighted is None
@@ -198,14 +202,15 @@ def test_sums_are_means_of_shifted_frames() -> None:
     np.testing.assert_allclose(sums.even, np.mean(moved[0::2], axis=0), atol=1e-4)
     np.testing.assert_allclose(sums.odd, np.mean(moved[1::2], axis=0), atol=1e-4)
     with pytest.raises(ValueError, match=r"5 frames need as many shifts.*\(4, 2\)"):
-        sum_frames(CorrectedFrames(raw), shifts[:4], pixel_size=1.0)
+        sum_frames(CorrectedFrames(raw), MotionField(shifts[:4], (64, 72)), pixel_size=1.0)
 
 
 def test_sums_of_odd_sizes_are_filled_and_trimmed() -> None:
     rng = RNG(11)
     scene = low_pass(rng.normal(5.0, 1.0, (131, 143)).astype(np.float32), pixel_size=1.0, resolution=6.0)
     frames = np.stack([scene, shift_fourier(scene, (-2, 3))])
-    sums = sum_frames(CorrectedFrames(frames), [[0, 0], [2, -3]], pixel_size=1.0)
+    motion = MotionField(np.array([[0.0, 0.0], [2.0, -3.0]]), (131, 143))
+    sums = sum_frames(CorrectedFrames(frames), motion, pixel_size=1.0, mode="exact")
     assert sums.unweighted.shape == (131, 143)
     np.testing.assert_allclose(sums.unweighted[10:-10, 10:-10], scene[10:-10, 10:-10], atol=1e-3)
 
@@ -214,7 +219,8 @@ def test_dose_weighted_sum_follows_the_formula() -> None:
     rng = RNG(12)
     raw = rng.poisson(5.0, (4, 60, 64)).astype(np.uint8)
     dose = Dose(3.0, prior=5.0, voltage=200.0)
-    sums = sum_frames(CorrectedFrames(raw), np.zeros((4, 2)), pixel_size=1.5, dose=dose)
+    still = MotionField(np.zeros((4, 2)), (60, 64))
+    sums = sum_frames(CorrectedFrames(raw), still, pixel_size=1.5, dose=dose, mode="exact")
     k = np.hypot(np.fft.fftfreq(60, 1.5)[:, None], np.fft.rfftfreq(64, 1.5)[None, :])
     with np.errstate(divide="ignore"):
         critical = 0.8 * (0.245 * k**-1.665 + 2.81)
@@ -229,9 +235,10 @@ def test_dose_weighted_sum_follows_the_formula() -> None:
 def test_sums_are_cropped_in_the_same_pass() -> None:
     rng = RNG(13)
     raw = rng.poisson(5.0, (3, 120, 144)).astype(np.uint8)
-    shifts = np.array([[0.0, 0.0], [1.5, -2.0], [-0.7, 4.0]])
-    full = sum_frames(CorrectedFrames(raw), shifts, pixel_size=0.5, dose=Dose(1.0))
-    cropped = sum_frames(CorrectedFrames(raw), shifts, pixel_size=0.5, target_pixel_size=1.0, dose=Dose(1.0))
+    motion = MotionField(np.array([[0.0, 0.0], [1.5, -2.0], [-0.7, 4.0]]), (120, 144))
+    frames = CorrectedFrames(raw)
+    full = sum_frames(frames, motion, pixel_size=0.5, dose=Dose(1.0), mode="exact")
+    cropped = sum_frames(frames, motion, pixel_size=0.5, target_pixel_size=1.0, dose=Dose(1.0), mode="exact")
     assert cropped.pixel_size == pytest.approx(1.0)
     assert cropped.unweighted.shape == (60, 72)
     # Nyquist of the cropped sum is moved by its real part, inside the band both are the same
@@ -247,13 +254,13 @@ def test_compiled_addition_equals_its_plain_twin() -> None:
         return (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(np.complex64)
 
     spectrum, phases = noise(12, 7), (noise(12), noise(7))
-    squares = tuple(np.sort(rng.uniform(0, 40, n)).astype(np.float32) for n in (12, 7))
-    weights = (rng.random(90).astype(np.float32), *squares)
+    squares = SquaredFrequencies(plan_resize((12, 12), 1.0), 1.0, np)
+    table = rng.random(len(squares.frequency)).astype(np.float32)
     results = []
     for function in (add_shifted, add_shifted_plain):
         total, weighted = np.ones((12, 7), np.complex64), np.ones((12, 7), np.complex64)
-        function(spectrum, phases, total, weighted, weights)
-        function(spectrum, phases, total, None, None)
+        function(spectrum, phases, total, weighted, table, squares)
+        function(spectrum, phases, total, None, None, None)
         results.append((total, weighted))
     for compiled, plain in zip(*results, strict=True):
         np.testing.assert_allclose(compiled, plain, atol=1e-5)

@@ -31,7 +31,7 @@ from focusnb.ops.motion.start import first_trajectory
 
 FloatArray = NDArray[np.floating[Any]]
 
-RESOLUTION = 4.0  # Å; finer than this a single frame holds nothing that would help
+RESOLUTION = 3.5  # Å; finer than this a single frame holds nothing that would help
 ROUGH_RESOLUTION = 20.0  # Å; of the first search
 MANY_WAVES = 130.0  # in a large field, which has plenty below that
 ROUGH_PIXEL = 7.0  # Å of a pixel there

@@ -22,7 +22,6 @@ FloatArray = NDArray[np.floating[Any]]
 
 MOST_GROUPS = 120  # frames, or groups of them, that are aligned
 LONGEST_STEP = 6.0  # Å a patch may move in one iteration
-LOOKS = 2  # iterations that look where the signal of a patch lies
 MOST_MOVED = 1.5  # Å by which windows may lie wrong before they are cut again
 
 Local = Literal["fitted", "rejected", "off"]
@@ -159,8 +158,7 @@ class _Search:
         self.tolerance, self.iterations = tolerance, iterations
         rings = np.arange(patches.fading.shape[1]) / (min(patches.field) * pixel_size)
         self.low_pass = None if b_factor is None else np.exp(-0.5 * b_factor * rings**2)
-        self.centres: FloatArray = patches.centres
-        self.looked = 0
+        self.centres = patches.centres
 
     def run(self, shifts: FloatArray, local: bool) -> tuple[_State, int]:
         """Iterate from whole-frame shifts (t, 2); returns the last state and the number of iterations."""
@@ -189,9 +187,7 @@ class _Search:
 
     def _step(self, shifts: FloatArray, coefficients: FloatArray, local: bool) -> _State:
         assumed = self._at_patches(shifts, coefficients)
-        known = self.centres if self.looked == LOOKS else None
-        measurement = measure_patches(self.patches, assumed, low_pass=self.low_pass, centres=known)
-        self.centres, self.looked = measurement.centres, min(self.looked + 1, LOOKS)
+        measurement = measure_patches(self.patches, assumed, low_pass=self.low_pass)
         steps = measurement.steps
         longest = LONGEST_STEP / self.pixel_size
         length = np.hypot(*np.moveaxis(steps.mean(axis=2), -1, 0))

@@ -40,6 +40,11 @@ class MotionField:
         result: FloatArray = whole + np.einsum("tak,...k->t...a", self.local, terms)
         return result
 
+    def seen_from(self, frame: int) -> MotionField:
+        """Return the same motion with the aligned image as this frame shows it: its shifts are zero."""
+        local = None if self.local is None else self.local - self.local[frame]
+        return MotionField(self.shifts - self.shifts[frame], self.shape, local)
+
     def local_rms(self) -> float:
         """Return the root mean square, over field and frames, of what is added to the whole-frame shift, pixels."""
         if self.local is None:
@@ -47,17 +52,6 @@ class MotionField:
         y, x = np.meshgrid(*(np.linspace(0, n - 1, 9) for n in self.shape), indexing="ij")
         local = np.einsum("tak,yxk->tyxa", self.local, place_terms(y, x, self.shape))
         return float(np.sqrt((local**2).sum(axis=-1).mean()))
-
-    def steepest(self) -> float:
-        """Return the largest change of any shift from a pixel to the next along x."""
-        if self.local is None:
-            return 0.0
-        corners = [
-            np.abs(self.local[..., 0] + 2.0 * x * self.local[..., 2] + y * self.local[..., 4]).max()
-            for x in (-0.5, 0.5)
-            for y in (-0.5, 0.5)
-        ]
-        return float(max(corners)) / self.shape[1]
 
 
 def place_terms(y: ArrayLike, x: ArrayLike, shape: tuple[int, int]) -> FloatArray:

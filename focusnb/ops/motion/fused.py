@@ -9,65 +9,21 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from focusnb.compiled import compiled
 from focusnb.ops.backend import Array
-from focusnb.ops.motion.field import MotionField
+from focusnb.ops.motion.cells import COLUMNS, ROWS, Cells
 from focusnb.ops.motion.interpolation import BEFORE, MARGIN, PHASES, TAPS
 
 FloatArray = NDArray[np.floating[Any]]
 
-ROWS, COLUMNS = 32, 256  # of a tile
 TOGETHER = 4  # frames interpolated before they are added: the sums are fetched from the cache once for all of them
-CHANGE_ALONG, CHANGE_ACROSS = 0.26, 0.06  # px a shift may change over a cell along x, where taps follow, and along y
 
 STEADY = 0.02  # px of change over a cell that need not be followed
-
-
-class Cells(NamedTuple):
-    """Parts of a tile with one shift, whose taps follow its change along x.
-
-    rows, columns : of a cell; they divide those of a tile
-    spread : pixels by which shifts may differ within a tile
-    """
-
-    rows: int
-    columns: int
-    spread: int
-
-
-def choose_cells(field: MotionField) -> Cells:
-    """Choose cells within which a shift changes by no more than the taps can follow."""
-    along_y, along_x = steepest(field)
-    rows, columns = ROWS, COLUMNS
-    while rows > 1 and along_y * rows > CHANGE_ACROSS:
-        rows //= 2
-    while columns > 16 and along_x * columns > CHANGE_ALONG:
-        columns //= 2
-    return Cells(rows, columns, math.ceil(along_y * ROWS + along_x * COLUMNS) + 1)
-
-
-def steepest(field: MotionField) -> tuple[float, float]:
-    """Return the largest change of any shift from a pixel to the next along y and along x."""
-    if field.local is None:
-        return 0.0, 0.0
-    x, y, xx, yy, xy = np.moveaxis(np.abs(field.local), -1, 0)
-    # places are within half a field of its middle
-    return float((y + yy + 0.5 * xy).max()) / field.shape[0], float((x + xx + 0.5 * xy).max()) / field.shape[1]
-
-
-def polynomials(field: MotionField) -> FloatArray:
-    """Return the shifts as polynomials, (t, 2, 6) float64: factors of 1, X, Y, X², Y², XY."""
-    result = np.zeros((len(field), 2, 6))
-    result[..., 0] = field.shifts
-    if field.local is not None:
-        result[..., 1:] = field.local
-        result[..., 0] -= (field.local[..., 2] + field.local[..., 3]) / 12.0
-    return result
 
 
 def add_moved(
@@ -85,7 +41,7 @@ def add_moved(
 
     raw : (t, y, x) of any real type, repaired
     gain : (y, x) float32 or None
-    shifts : (t, 2, 6) of ``polynomials``
+    shifts : (t, 2, 6) of ``cells.polynomials``
     weights : (sums, t) float32
     taps : table of ``interpolation.design_taps``
     totals : (sums, rows, columns) float32, not smaller than a frame, whose corner is added to

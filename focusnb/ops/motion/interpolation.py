@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from focusnb.ops.motion.field import MotionField
+
 FloatArray = NDArray[np.floating[Any]]
 
 TAPS = 6
@@ -21,6 +23,8 @@ MARGIN = 0.25  # px by which the table exceeds a pixel at both ends
 DESIGN_BAND = 0.46  # cycles/px up to which the taps are fitted
 FREQUENCIES = 257
 ITERATIONS = 100
+SAMPLES = 33  # places along each side of a field where its fractions of a pixel are looked at
+LEAST = 0.1  # transfer below which a loss is not undone
 
 
 @lru_cache(maxsize=1)
@@ -41,6 +45,12 @@ def design_taps() -> NDArray[np.float32]:
     return _fit(fractions, frequency, amplitude).astype(np.float32)
 
 
+def taps_at(fractions: FloatArray) -> FloatArray:
+    """Return the taps of the table at fractions of a pixel, (fractions, 6)."""
+    chosen: FloatArray = design_taps()[np.rint((fractions + MARGIN) * PHASES).astype(int)]
+    return chosen
+
+
 def _fit(fractions: FloatArray, frequency: FloatArray, amplitude: FloatArray) -> FloatArray:
     """Return the taps (fractions, taps) with the least relative error."""
     waves = _waves(frequency)
@@ -56,11 +66,45 @@ def _waves(frequency: FloatArray) -> NDArray[np.complexfloating[Any, Any]]:
     return np.exp(2j * np.pi * np.outer(frequency, np.arange(TAPS) - BEFORE))
 
 
-def transfer(
-    taps: FloatArray, fractions: FloatArray, frequency: FloatArray
-) -> NDArray[np.complexfloating[Any, Any]]:
+def transfer(taps: FloatArray, fractions: FloatArray, frequency: FloatArray) -> NDArray[np.complexfloating[Any, Any]]:
     """Return what taps make of a wave, (fractions, frequencies), relative to moving it exactly.
 
     taps : (fractions, 6); frequency : cycles/px
     """
     return (taps @ _waves(frequency).T) * np.exp(-2j * np.pi * np.outer(fractions, frequency))
+
+
+def choose_taps(field: MotionField) -> NDArray[np.float32]:
+    """Return the table of taps for a motion; those that copy pixels where all shifts are whole pixels."""
+    taps = design_taps()
+    if field.local is None and np.array_equal(field.shifts, np.round(field.shifts)):
+        taps = np.zeros_like(taps)
+        taps[:, BEFORE] = 1.0
+    return taps
+
+
+def undo_loss(
+    taps: NDArray[np.float32], field: MotionField, frequency: FloatArray, *, axis: int, columns: int = 1
+) -> FloatArray:
+    """Return the factors that undo what interpolation took from the sums along one axis: noise stays as strong.
+
+    taps : the table used
+    frequency : cycles/px of the movie, any shape, along the axis
+    axis : 0 for y, 1 for x
+    columns : of the cells within which taps changed linearly
+    The loss is the root mean square transfer over the fractions that occur in the field.
+    """
+    places = [np.linspace(0.0, n - 1.0, SAMPLES) for n in field.shape]
+    shifts = field.at(places[0][:, None], places[1][None, :])[..., axis]
+    fractions = np.arange(PHASES) / PHASES
+    rows = np.rint((-shifts % 1.0) * PHASES).astype(int).ravel() % PHASES
+    counts = np.bincount(rows, minlength=PHASES)
+    first = round(MARGIN * PHASES)
+    grid = np.linspace(0.0, 0.5, FREQUENCIES)
+    power = counts @ np.abs(transfer(taps[first : first + PHASES], fractions, grid)) ** 2 / counts.sum()
+    changes = field.at(places[0][:, None], places[1][None, :] + columns)[..., axis] - shifts
+    # the taps of a chord are weaker than those of the curve it spans
+    chord = 1.0 - (2.0 * np.pi * grid) ** 2 * float((changes**2).mean()) / 12.0
+    loss = np.sqrt(power) * chord
+    result: FloatArray = 1.0 / np.maximum(np.interp(np.abs(frequency), grid, loss), LEAST)
+    return result

@@ -17,7 +17,7 @@ from focusnb.ops.motion.band import Band, BinnedFrames, band_geometry
 FloatArray = NDArray[np.floating[Any]]
 
 FEWEST, MOST = 3, 8  # along a side of the field
-SMALLEST = 200.0  # Å along a side; a particle still fits in
+SMALLEST = 180.0  # Å along a side; a particle still fits in
 USUAL = 7  # along the shorter side
 LEAST_PIXELS = 32  # binned pixels along a side
 
@@ -70,7 +70,7 @@ class Patches:
 
 
 def choose_patches(span: tuple[float, float]) -> tuple[int, int]:
-    """Return how many patches fit along y and x of a field in Å: of 200 Å at least, about seven, 3 to 8."""
+    """Return how many patches fit along y and x of a field in Å: of 180 Å at least, about seven, 3 to 8."""
     side = max(SMALLEST, min(span) / USUAL)
     ny, nx = (int(np.clip(round(length / side), FEWEST, MOST)) for length in span)
     return ny, nx

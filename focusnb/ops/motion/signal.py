@@ -16,7 +16,7 @@ import numpy as np
 import scipy.ndimage
 from numpy.typing import NDArray
 
-from focusnb.ops.backend import Array, like, namespaces, to_numpy
+from focusnb.ops.backend import Array, like
 from focusnb.ops.motion.band import compare_moved, move_phases, sum_moved
 from focusnb.ops.motion.patches import Patches
 
@@ -28,7 +28,6 @@ OWN_WIDTH = 3.0  # rings of a patch, at least, over which its own signal is comp
 SCATTER = 0.5  # of the own signal over the patch's strength, expected
 WEAKEST, STRONGEST = 0.05, 20.0  # signal of a patch over that of the mean
 STRENGTHS = 0.3, 4.0  # overlap of a patch over what its own signal makes expect
-PLACES = 24  # along a side of a patch; how finely the place of its signal is looked at
 
 
 @dataclass(frozen=True)
@@ -39,14 +38,12 @@ class Measurement:
     weights : (p, t) inverse variance of a coordinate of the mean of both halves, 1/px²
     overlap : (t,) of each frame with the others, all patches together, over what is expected
     significance : overlap of all frames over the standard deviation that noise alone would give it
-    centres : (p, 2) where in the aligned image the signal of each patch lies, pixels of the movie
     """
 
     steps: FloatArray
     weights: FloatArray
     overlap: FloatArray
     significance: float
-    centres: FloatArray
 
 
 @dataclass(frozen=True)
@@ -60,14 +57,11 @@ class _Signal:
     """(rings,) sum over frames of what damage leaves of the signal's power."""
 
 
-def measure_patches(
-    patches: Patches, shifts: FloatArray, *, low_pass: FloatArray | None = None, centres: FloatArray | None = None
-) -> Measurement:
+def measure_patches(patches: Patches, shifts: FloatArray, *, low_pass: FloatArray | None = None) -> Measurement:
     """Compare each patch in each frame with the sum of its other frames.
 
     shifts : (p, t, 2) of patches as assumed so far, pixels of the movie
     low_pass : (rings,) further weight of each ring, for instance of a B-factor
-    centres : where the signal of each patch lies, if that is known; None looks for it
     """
     count, frames = shifts.shape[:2]
     phases = [move_phases(patches[p], shifts[p] - patches.taken) for p in range(count)]
@@ -77,7 +71,6 @@ def measure_patches(
     number, along = patches.ring_sum(patches.use), (2.0 * np.pi) ** 2 * patches.ring_squares()
     steps, weights = np.empty((count, frames, 2, 2)), np.empty((count, frames))
     overlap, expected, variance = np.zeros(frames), np.zeros(frames), np.zeros(frames)
-    places = patches.centres.copy() if centres is None else centres
     for p in range(count):
         weight = signal.own[p] / (signal.noise * (signal.noise + signal.seen * signal.own[p]))
         if low_pass is not None:
@@ -98,14 +91,12 @@ def measure_patches(
         expected += likely
         others = (signal.seen - fading) * (signal.noise + signal.seen * signal.own[p])
         variance += 0.5 * (fading * signal.noise * others * weight**2) @ number
-        if centres is None:
-            places[p] += _signal_place(patches, totals[p], weight, signal)
     deviation = np.sqrt(np.maximum(variance, 1e-30))
     relative = _steady(overlap / np.maximum(expected, 1e-30), deviation / np.maximum(expected, 1e-30))
     # what a frame lacks in signal it lacks in weight, and its steps are too short
     steps /= relative[None, :, None, None]
     weights *= relative**2
-    return Measurement(steps, weights, relative, float(overlap.mean() / deviation.mean()), places)
+    return Measurement(steps, weights, relative, float(overlap.mean() / deviation.mean()))
 
 
 def _steady(relative: FloatArray, deviation: FloatArray) -> FloatArray:
@@ -155,33 +146,6 @@ def _own_signal(
     ratio = (_smooth(heard, width) / near * likely + strength * uncertain) / (likely + uncertain)
     own: FloatArray = pooled * np.clip(ratio, WEAKEST, STRONGEST)
     return own
-
-
-def _signal_place(patches: Patches, total: Array, weight: FloatArray, signal: _Signal) -> FloatArray:
-    """Return where the signal of a patch lies, seen from the middle of its window: (y, x) in pixels of the movie.
-
-    A shift is felt where the filtered gradient of the sum is strong: at particles, not in the middle of the window.
-    """
-    xp, fft, ndimage = namespaces(total)
-    ny, nx = patches.size
-    frequency = np.hypot(patches.y[:, None], patches.x[None, :])
-    filtering = np.sqrt(weight)[patches.ring] * frequency
-    full = xp.zeros((ny, nx // 2 + 1), dtype=xp.complex64)
-    rows = np.rint(patches.y * patches.field[0]).astype(int) % ny
-    full[like(total, rows), : total.shape[1]] = total * like(total, filtering.astype(np.float32))
-    gradient = fft.irfft2(full, s=(ny, nx))
-    noise = 2.0 * ((signal.seen * signal.noise)[patches.ring] * filtering**2).sum() / float(ny * nx) ** 2
-    width = min(ny, nx) / float(PLACES)
-    energy = to_numpy(ndimage.gaussian_filter(gradient**2 - float(noise), width, mode="nearest"))
-    energy = np.maximum(energy, 0.0)
-    whole = float(energy.sum())
-    if whole <= 0.0:
-        return np.zeros(2)
-    place = [
-        float((energy.sum(axis=1 - axis) * np.arange(n)).sum()) / whole - 0.5 * (n - 1)
-        for axis, n in enumerate((ny, nx))
-    ]
-    return np.array(place) * patches.factor
 
 
 def _smooth(values: FloatArray, width: float) -> FloatArray:

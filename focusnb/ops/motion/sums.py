@@ -1,28 +1,38 @@
-"""Sum aligned frames: plain and weighted by dose, by shifting each frame in Fourier space (the exact path)."""
+"""Sum aligned frames: plain, weighted by dose, and halves of both.
+
+Frames are moved and summed in real space, in one pass over the movie for all sums (``fused``); few spectra of full size
+then weigh them (``lowrank``), undo what interpolation took (``interpolation``), crop, and correlate the halves. The
+exact way moves each frame in Fourier space (``exact``): slow, the reference.
+"""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+import scipy.fft
+from numpy.typing import NDArray
 
-from focusnb.compiled import compiled
-from focusnb.ops.backend import Array, array_namespace, fft_namespace, to_numpy
-from focusnb.ops.dose import Dose, dose_weights
-from focusnb.ops.fourier import (
-    Resize,
-    inverse_to_plan,
-    plan_resize,
-    resize_spectrum,
-    ring_correlation,
-    shift_phases,
-)
+from focusnb.ops.backend import Array, array_namespace, fft_namespace, like
+from focusnb.ops.dose import Dose
+from focusnb.ops.fourier import Resize, inverse_to_plan, plan_resize, resize_spectrum
 from focusnb.ops.frames import CorrectedFrames
+from focusnb.ops.motion.cells import choose_cells, polynomials
+from focusnb.ops.motion.exact import add_shifted, moved_spectrum
+from focusnb.ops.motion.field import MotionField
+from focusnb.ops.motion.frc import correlate_halves, correlation_resolution
+from focusnb.ops.motion.fused import add_moved
+from focusnb.ops.motion.interpolation import choose_taps, undo_loss
+from focusnb.ops.motion.lowrank import DoseFilter, split_dose_filter
+from focusnb.ops.motion.on_device import add_moved_cuda, add_moved_plain
+from focusnb.ops.motion.weighting import SquaredFrequencies, add_weighted, multiply
 
-TABLE = 16384  # entries of the tables of weights over frequency squared
+FloatArray = NDArray[np.floating[Any]]
+Mode = Literal["fused", "exact"]
+
+COPIED = 16  # frames repaired at a time, where they have to be copied for it
 
 
 @dataclass(frozen=True)
@@ -32,199 +42,269 @@ class Sums:
     unweighted : plain mean over frames
     dose_weighted : None without a dose
     even, odd : means over the frames 0, 2, ... and 1, 3, ..., where asked for
+    even_weighted, odd_weighted : the same weighted by dose, where asked for and the dose is known
     pixel_size : Å/px of all of them
+    frc_resolution : Å where the ring correlation of the plain halves falls below 0.143; None where not asked for or
+        nothing correlates
     """
 
     unweighted: Array
     dose_weighted: Array | None
     even: Array | None
     odd: Array | None
+    even_weighted: Array | None
+    odd_weighted: Array | None
     pixel_size: float
+    frc_resolution: float | None
+
+
+@dataclass
+class _Spectra:
+    """Resized spectra of sums over all and over even frames; the weighted ones not yet normalised."""
+
+    total: Array
+    even: Array | None
+    weighted: Array | None
+    weighted_even: Array | None
 
 
 def sum_frames(
     frames: CorrectedFrames,
-    shifts: ArrayLike,
+    field: MotionField,
     *,
     pixel_size: float,
     target_pixel_size: float | None = None,
     dose: Dose | None = None,
     halves: bool = False,
+    resolution: bool = True,
+    mode: Mode = "fused",
+    threads: int = 1,
 ) -> Sums:
-    """Sum the frames of a movie after moving each by its shift.
+    """Sum the frames of a movie after moving each place by its shift.
 
-    shifts : (t, 2) (dy, dx) to apply, pixels of the movie; what leaves at one edge comes back at the other
+    field : shifts to apply, pixels of the movie
     pixel_size : Å/px of the movie
     target_pixel_size : Å/px of the sums, reached within 1e-4 by cropping in Fourier space; None keeps that of the movie
     dose : gives the dose-weighted sum: each frame times exp(-N / (2 N_c)), the sum divided by the root of the sum of
         squared weights (Grant & Grigorieff 2015) and by the root of the number of frames, so that the mean is that of
         the unweighted sum and, without damage, all of it
-    halves : also the means over even and odd frames
-    Raises ValueError when there is not one shift for each frame.
+    halves : also the means over even and odd frames, and the same weighted by dose
+    resolution : also the resolution up to which the halves agree
+    mode : "fused" interpolates in real space, mirrored at the edges, its amplitude restored up to 0.9 of Nyquist;
+        "exact" shifts in Fourier space, where what leaves at one edge comes back at the other
+    threads : on the host; the sums do not depend on it
+    Raises ValueError when the motion does not belong to the movie or is not finite.
     """
-    moves = np.asarray(shifts, float)
-    if moves.shape != (len(frames), 2):
-        raise ValueError(f"{len(frames)} frames need as many shifts (dy, dx); got an array of {moves.shape}")
-    xp, fft = array_namespace(frames.raw), fft_namespace(frames.raw)
-    factor = 1.0 if target_pixel_size is None else target_pixel_size / pixel_size
-    plan = plan_resize(frames.shape[1:], factor)
+    _check(frames, field, mode)
+    plan = _plan(frames, pixel_size, target_pixel_size)
+    squares, dose_filter = None, None
+    if dose is not None:
+        squares = SquaredFrequencies(plan, pixel_size, array_namespace(frames.raw))
+        dose_filter = split_dose_filter(dose, len(frames), squares.frequency)
+    even = halves or (resolution and len(frames) > 1)
+    with scipy.fft.set_workers(threads):
+        if mode == "exact":
+            spectra = _exact_spectra(frames, field, plan, squares, dose_filter, even, halves)
+        else:
+            spectra = _fused_spectra(frames, field, plan, squares, dose_filter, even, halves, threads)
+        found = None
+        if resolution and spectra.even is not None and len(frames) > 1:
+            correlation = correlate_halves(spectra.even, spectra.total, plan.resized)
+            found = correlation_resolution(correlation, min(plan.resized), pixel_size=pixel_size * plan.factor)
+        return _finish(spectra, plan, pixel_size, squares, dose_filter, len(frames), halves, found)
+
+
+def aligned_stack(
+    frames: CorrectedFrames,
+    field: MotionField,
+    *,
+    pixel_size: float = 1.0,
+    target_pixel_size: float | None = None,
+    mode: Mode = "fused",
+    threads: int = 1,
+) -> Iterator[Array]:
+    """Give the frames of a movie one by one, each moved by its shift, (y, x) float32 in counts per pixel.
+
+    field, pixel_size, target_pixel_size, mode, threads : as for ``sum_frames``
+    Raises ValueError when the motion does not belong to the movie or is not finite.
+    """
+    _check(frames, field, mode)
+    plan = _plan(frames, pixel_size, target_pixel_size)
+
+    def moved(t: int) -> Array:
+        one = field.shifts[t : t + 1], field.shape, None if field.local is None else field.local[t : t + 1]
+        frame, motion = frames.between(t, t + 1), MotionField(*one)
+        if mode == "exact":
+            total = _exact_spectra(frame, motion, plan, None, None, False, False).total
+        else:
+            total = _fused_spectra(frame, motion, plan, None, None, False, False, threads).total
+        return inverse_to_plan(total, plan)
+
+    return (moved(t) for t in range(len(frames)))
+
+
+def _check(frames: CorrectedFrames, field: MotionField, mode: str) -> None:
+    if len(field) != len(frames) or tuple(field.shifts.shape) != (len(frames), 2):
+        raise ValueError(f"{len(frames)} frames need as many shifts (dy, dx); got an array of {field.shifts.shape}")
+    if tuple(field.shape) != frames.shape[1:]:
+        raise ValueError(f"the motion is of frames of {tuple(field.shape)} pixels, these have {frames.shape[1:]}")
+    if not (np.isfinite(field.shifts).all() and (field.local is None or np.isfinite(field.local).all())):
+        raise ValueError(f"the motion of {len(frames)} frames holds values that are not finite")
+    if mode not in ("fused", "exact"):
+        raise ValueError(f"frames are summed in the mode fused or exact, not {mode!r}")
+
+
+def _plan(frames: CorrectedFrames, pixel_size: float, target_pixel_size: float | None) -> Resize:
+    return plan_resize(frames.shape[1:], 1.0 if target_pixel_size is None else target_pixel_size / pixel_size)
+
+
+def _fused_spectra(
+    frames: CorrectedFrames,
+    field: MotionField,
+    plan: Resize,
+    squares: SquaredFrequencies | None,
+    dose_filter: DoseFilter | None,
+    even: bool,
+    halves: bool,
+    threads: int,
+) -> _Spectra:
+    """Sum in real space, transform each sum, add it to the spectra it is part of."""
+    raw = frames.raw
+    xp, fft = array_namespace(raw), fft_namespace(raw)
+    vectors = np.ones((1, len(frames))) if dose_filter is None else dose_filter.vectors
+    rank = len(vectors)
+    in_even = np.arange(len(frames)) % 2 == 0
+    # the unweighted half is the first of the weighted one's sums
+    rows = [vectors, vectors[: (rank if halves else 1) if even else 0] * in_even]
+    taps = choose_taps(field)
+    cells = choose_cells(field)
+    totals = _sum_in_real_space(frames, field, np.concatenate(rows), taps, plan, threads)
     half_shape = (plan.resized[0], plan.resized[1] // 2 + 1)
-    parts = [xp.zeros(half_shape, dtype=xp.complex64) for _ in range(2 if halves else 1)]
-    weighted = None if dose is None else xp.zeros(half_shape, dtype=xp.complex64)
-    weights = None if dose is None else _WeightTable(plan, pixel_size, dose, len(frames), xp)
-    room = None
+    sums: list[Array | None] = [None, None, None, None]  # total, even, weighted, weighted even
+    for i in range(len(totals)):
+        _fill(totals[i], frames.shape[1:])
+        spectrum = resize_spectrum(fft.rfft2(totals[i]), plan.padded, plan.resized)
+        part, r = divmod(i, rank)
+        if dose_filter is not None and squares is not None and (part == 0 or halves):
+            if sums[2 + part] is None:
+                sums[2 + part] = xp.zeros(half_shape, dtype=xp.complex64)
+            function = like(raw, dose_filter.functions[r].astype(np.float32))
+            add_weighted(spectrum, function, squares, sums[2 + part])
+        if r == 0:
+            sums[part] = spectrum
+    columns = cells.columns if isinstance(raw, np.ndarray) else 1
+    y = np.fft.fftfreq(half_shape[0], 1.0 / half_shape[0]) / plan.padded[0]
+    x = np.arange(half_shape[1]) / plan.padded[1]
+    factors = [undo_loss(taps, field, k, axis=axis, columns=columns) for axis, k in enumerate((y, x))]
+    here = (like(raw, factors[0].astype(np.float32)), like(raw, factors[1].astype(np.float32)))
+    for spectrum in sums:
+        if spectrum is not None:
+            multiply(spectrum, here, None, None)
+    return _Spectra(*sums)
+
+
+def _sum_in_real_space(
+    frames: CorrectedFrames, field: MotionField, weights: FloatArray, taps: Array, plan: Resize, threads: int
+) -> Array:
+    """Return the sums of moved frames with rows of weights, in the corner of (sums, *plan.padded) float32."""
+    xp = array_namespace(frames.raw)
+    totals = xp.zeros((len(weights), *plan.padded), dtype=xp.float32)
+    shifts, cells = polynomials(field), choose_cells(field)
+    table = like(frames.raw, taps)
+    step = len(frames) if frames.is_repaired else COPIED
+    for start in range(0, len(frames), step):
+        stop = min(start + step, len(frames))
+        raw = frames.between(start, stop).repaired()
+        part = like(frames.raw, np.ascontiguousarray(weights[:, start:stop], dtype=np.float32))
+        arguments = (raw, frames.factor, shifts[start:stop], part, table, totals)
+        if isinstance(raw, np.ndarray):
+            add_moved(*arguments, cells, threads=threads)
+        elif xp.__name__ == "cupy":
+            add_moved_cuda(*arguments)
+        else:
+            add_moved_plain(*arguments)
+    return totals
+
+
+def _fill(total: Array, shape: tuple[int, int]) -> None:
+    """Fill what lies beyond a frame with its mean."""
+    ny, nx = shape
+    mean = float(total[:ny, :nx].mean(dtype=np.float64))
+    total[ny:, :] = mean
+    total[:ny, nx:] = mean
+
+
+def _exact_spectra(
+    frames: CorrectedFrames,
+    field: MotionField,
+    plan: Resize,
+    squares: SquaredFrequencies | None,
+    dose_filter: DoseFilter | None,
+    even: bool,
+    halves: bool,
+) -> _Spectra:
+    """Move and add one frame after the other."""
+    xp = array_namespace(frames.raw)
+    parts = range(2 if even else 1)
+    half_shape = (plan.resized[0], plan.resized[1] // 2 + 1)
+    plain = [xp.zeros(half_shape, dtype=xp.complex64) for _ in parts]
+    weighted = None if dose_filter is None else [xp.zeros(half_shape, dtype=xp.complex64) for _ in parts]
+    table, room = None, None
     for t in range(len(frames)):
-        room = frames.padded(t, plan.padded, room)
-        spectrum = fft.rfft2(room)
-        spectrum = resize_spectrum(spectrum, plan.padded, plan.resized)
-        # the shift is that many pixels of the padded frame, so a smaller number of the resized one
-        scale = np.array(plan.resized) / np.array(plan.padded)
-        phases = (
-            shift_phases(plan.resized[0], moves[t, 0] * scale[0], half=False, xp=xp),
-            shift_phases(plan.resized[1], moves[t, 1] * scale[1], half=True, xp=xp),
-        )
-        add_shifted(spectrum, phases, parts[t % len(parts)], weighted, None if weights is None else weights.row(t))
-    means = [inverse_to_plan(part, plan) for part in parts]
-    counts = [len(range(start, len(frames), len(parts))) for start in range(len(parts))]
-    return Sums(
-        unweighted=sum(means[1:], start=means[0]) / len(frames),
-        dose_weighted=None if weights is None else inverse_to_plan(weights.normalise(weighted), plan),
-        even=means[0] / counts[0] if halves else None,
-        odd=means[1] / max(counts[1], 1) if halves else None,
-        pixel_size=pixel_size * plan.factor,
+        spectrum, phases, room = moved_spectrum(frames, t, field, plan, room)
+        part = t % len(parts)
+        if dose_filter is not None:
+            table = like(frames.raw, dose_filter.weights[t].astype(np.float32))
+        add_shifted(spectrum, phases, plain[part], None if weighted is None else weighted[part], table, squares)
+    return _Spectra(
+        total=sum(plain[1:], start=plain[0]),
+        even=plain[0] if even else None,
+        weighted=None if weighted is None else sum(weighted[1:], start=weighted[0]),
+        weighted_even=weighted[0] if weighted is not None and halves else None,
     )
 
 
-class _WeightTable:
-    """Weights of all frames over the squared frequency, as tables; the frequencies of a resized spectrum."""
+def _finish(
+    spectra: _Spectra,
+    plan: Resize,
+    pixel_size: float,
+    squares: SquaredFrequencies | None,
+    dose_filter: DoseFilter | None,
+    count: int,
+    halves: bool,
+    resolution: float | None,
+) -> Sums:
+    """Normalise, and transform back."""
+    evens, odds = (count + 1) // 2, max(count // 2, 1)
 
-    def __init__(self, plan: Resize, pixel_size: float, dose: Dose, frames: int, xp: Any) -> None:
-        size = [n * pixel_size for n in plan.padded]
-        y = np.fft.fftfreq(plan.resized[0], 1.0 / plan.resized[0]) / size[0]
-        x = np.arange(plan.resized[1] // 2 + 1) / size[1]
-        largest = (y**2).max() + (x**2).max()
-        self.step = largest / (TABLE - 2)
-        self.y_squared = xp.asarray((y**2 / self.step).astype(np.float32))
-        self.x_squared = xp.asarray((x**2 / self.step).astype(np.float32))
-        # entry i holds the middle of its interval
-        frequency = np.sqrt((np.arange(TABLE) + 0.5) * self.step)
-        table = dose_weights(frequency, dose, frames)
-        norm = math.sqrt(frames) * np.sqrt((table**2).sum(axis=0))
-        self.table = xp.asarray(table.astype(np.float32))
-        self.norm = xp.asarray((1.0 / np.maximum(norm, 1e-30)).astype(np.float32))
-        self.frames = frames
+    def mean(spectrum: Array, number: int) -> Array:
+        return inverse_to_plan(spectrum, plan) * (1.0 / number)
 
-    def row(self, frame: int) -> tuple[Array, Array, Array]:
-        """Return the table of one frame and the squared frequencies, in entries, of rows and columns."""
-        return self.table[frame], self.y_squared, self.x_squared
+    def weigh(weighted: Array, plain: Array, number: int, start: int, step: int) -> Array | None:
+        if dose_filter is None or squares is None:
+            return None
+        table = like(weighted, dose_filter.normalisation(start, step).astype(np.float32))
+        ones = (like(weighted, np.ones(n, np.float32)) for n in weighted.shape)
+        multiply(weighted, (next(ones), next(ones)), table, squares)
+        weighted[0, 0] = plain[0, 0] / float(number)
+        return inverse_to_plan(weighted, plan)
 
-    def normalise(self, weighted: Array) -> Array:
-        """Divide by the root of the sum of squared weights; the mean is that of the plain mean."""
-        xp = array_namespace(weighted)
-        index = (self.y_squared[:, None] + self.x_squared[None, :]).astype(xp.int32)
-        mean = weighted[0, 0] / self.frames
-        result = weighted * self.norm[index]
-        result[0, 0] = mean
-        return result
-
-
-def add_shifted(
-    spectrum: Array,
-    phases: tuple[Array, Array],
-    total: Array,
-    weighted: Array | None,
-    weights: tuple[Array, Array, Array] | None,
-) -> None:
-    """Add a spectrum times its phases to the totals, one of them weighted; ``total[0, 0]`` is not moved.
-
-    spectrum, total, weighted : (ny, nx // 2 + 1) complex64
-    phases : (ny,) and (nx // 2 + 1,) complex64
-    weights : table over squared frequency, and the squared frequency of rows and columns in entries of the table
-    """
-    if not isinstance(spectrum, np.ndarray):
-        add_shifted_plain(spectrum, phases, total, weighted, weights)
-    elif weighted is None or weights is None:
-        _add_shifted(spectrum, phases[0], phases[1], total)
-    else:
-        _add_shifted_weighted(spectrum, phases[0], phases[1], total, weighted, *weights)
-
-
-def add_shifted_plain(
-    spectrum: Array,
-    phases: tuple[Array, Array],
-    total: Array,
-    weighted: Array | None,
-    weights: tuple[Array, Array, Array] | None,
-) -> None:
-    """Plain twin of the compiled kernels of ``add_shifted``."""
-    xp = array_namespace(spectrum)
-    moved = spectrum * phases[0][:, None] * phases[1][None, :]
-    total += moved
-    if weighted is not None and weights is not None:
-        table, y_squared, x_squared = weights
-        moved *= table[(y_squared[:, None] + x_squared[None, :]).astype(xp.int32)]
-        moved[0, 0] = spectrum[0, 0]
-        weighted += moved
-
-
-@compiled
-def _add_row(row: Array, phase: complex, phases: Array, total: Array) -> None:
-    for x in range(row.shape[0]):
-        total[x] += row[x] * (phase * phases[x])
-
-
-@compiled
-def _add_row_weighted(
-    row: Array, phase: complex, phases: Array, total: Array, weighted: Array, table: Array, y: float, squares: Array
-) -> None:
-    for x in range(row.shape[0]):
-        moved = row[x] * (phase * phases[x])
-        total[x] += moved
-        weighted[x] += moved * table[int(y + squares[x])]
-
-
-@compiled
-def _add_shifted(spectrum: Array, phase_y: Array, phase_x: Array, total: Array) -> None:
-    for y in range(spectrum.shape[0]):
-        _add_row(spectrum[y], phase_y[y], phase_x, total[y])
-
-
-@compiled
-def _add_shifted_weighted(
-    spectrum: Array,
-    phase_y: Array,
-    phase_x: Array,
-    total: Array,
-    weighted: Array,
-    table: Array,
-    y_squared: Array,
-    x_squared: Array,
-) -> None:
-    mean = weighted[0, 0] + spectrum[0, 0]
-    for y in range(spectrum.shape[0]):
-        _add_row_weighted(spectrum[y], phase_y[y], phase_x, total[y], weighted[y], table, y_squared[y], x_squared)
-    weighted[0, 0] = mean
-
-
-def frc_resolution(even: Array, odd: Array, *, pixel_size: float, threshold: float = 0.143) -> float | None:
-    """Return the resolution in Å where the ring correlation of two half sums falls below a threshold.
-
-    even, odd : (y, x)
-    pixel_size : Å/px
-    The correlation is averaged over a band of about a twentieth of Nyquist first; between rings it is interpolated. A
-    fixed pattern correlates too. None when it starts below; Nyquist when it never falls below.
-    """
-    size = min(even.shape)
-    frequency, correlation = ring_correlation(even, odd, pixel_size=pixel_size)
-    host_frequency, host_correlation = (to_numpy(values) for values in (frequency, correlation))
-    width = max(1, size // 40)
-    smooth = np.convolve(host_correlation[1:], np.ones(width) / width, mode="valid")
-    at = np.convolve(host_frequency[1:], np.ones(width) / width, mode="valid")
-    below = np.flatnonzero(smooth < threshold)
-    if not len(below):
-        return 2.0 * pixel_size
-    if below[0] == 0:
-        return None
-    i = int(below[0])
-    fraction = (smooth[i - 1] - threshold) / (smooth[i - 1] - smooth[i])
-    return float(1.0 / (at[i - 1] + fraction * (at[i] - at[i - 1])))
+    even = odd = even_weighted = odd_weighted = dose_weighted = None
+    if halves and spectra.even is not None:
+        rest = spectra.total - spectra.even
+        even, odd = mean(spectra.even, evens), mean(rest, odds)
+        if spectra.weighted is not None and spectra.weighted_even is not None:
+            odd_weighted = weigh(spectra.weighted - spectra.weighted_even, rest, odds, 1, 2) if count > 1 else None
+            even_weighted = weigh(spectra.weighted_even, spectra.even, evens, 0, 2)
+    if spectra.weighted is not None:
+        dose_weighted = weigh(spectra.weighted, spectra.total, count, 0, 1)
+    return Sums(
+        unweighted=mean(spectra.total, count),
+        dose_weighted=dose_weighted,
+        even=even,
+        odd=odd,
+        even_weighted=even_weighted,
+        odd_weighted=odd_weighted,
+        pixel_size=pixel_size * plan.factor,
+        frc_resolution=resolution,
+    )

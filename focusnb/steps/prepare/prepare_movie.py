@@ -13,7 +13,7 @@ from focusnb.io.gain import read_gain
 from focusnb.io.movies import open_movie
 from focusnb.ops import preview, statistics
 from focusnb.ops.backend import Array
-from focusnb.ops.defects import find_hot_pixels, prepare_bad_pixels
+from focusnb.ops.defects import fill_bad_pixels, find_hot_pixels, prepare_bad_pixels
 from focusnb.ops.frames import CorrectedFrames
 from focusnb.ops.gain import Orientation, bad_gain_pixels, check_orientation, orient_gain, sample_windows
 from focusnb.ops.spectrum import choose_sampling, power_spectrum
@@ -143,10 +143,9 @@ class PrepareMovie(Step):
         gain = self._gain(inputs, frame_shape, of_eer, work)
         work.report("Finding bad pixels", 0.5)
         try:
-            frames, bad = self._correct(inputs, params, raw, gain, work)
+            frames, bad, mean = self._correct(inputs, params, raw, gain, work)
         except ValueError as error:
             raise StepError(f"{Path(inputs.movie).name}: {error}") from error
-        mean = frames.sum() / len(frames)
         work["frames"] = frames
         work["unaligned_sum"] = mean
         # a super-resolution pixel covers a part of a physical one
@@ -203,19 +202,22 @@ class PrepareMovie(Step):
     @staticmethod
     def _correct(
         inputs: Inputs, params: Params, raw: Array, gain: Array | None, work: Work
-    ) -> tuple[CorrectedFrames, int]:
+    ) -> tuple[CorrectedFrames, int, Array]:
         xp, shape = work.xp, (int(raw.shape[1]), int(raw.shape[2]))
         bad = xp.zeros(shape, dtype=bool) if gain is None else bad_gain_pixels(gain)
         if inputs.defects is not None:
             known = _reference(inputs, inputs.defects, lambda path: read_defects(path, frame_shape=shape))
             bad = bad | xp.asarray(known)
         scale = 1 / inputs.counts_per_electron
+        total = CorrectedFrames(raw, gain=gain, counts_scale=scale).sum()
         if params.find_hot_pixels:
-            plain = CorrectedFrames(raw, gain=gain, counts_scale=scale)
-            bad = bad | find_hot_pixels(plain.sum(), known=bad)
+            bad = bad | find_hot_pixels(total, known=bad)
         bad_pixels = prepare_bad_pixels(bad)
-        frames = CorrectedFrames(raw, gain=gain, bad_pixels=bad_pixels, seed=work.seed, counts_scale=scale)
-        return frames, len(bad_pixels)
+        # in place, once for all steps: they would each copy every frame
+        frames = CorrectedFrames(
+            raw, gain=gain, bad_pixels=bad_pixels, seed=work.seed, counts_scale=scale, in_place=True
+        )
+        return frames, len(bad_pixels), fill_bad_pixels(total, bad_pixels) / len(frames)
 
 
 def _reference(inputs: PrepareMovie.Inputs, path: str, read: Callable[[str], Array]) -> Array:

@@ -93,6 +93,7 @@ def parts(facts: dict[str, Any], repeat: int) -> dict[str, float]:
     from focusnb.ops.dose import Dose
     from focusnb.ops.frames import CorrectedFrames
     from focusnb.ops.motion.align import estimate_shifts
+    from focusnb.ops.motion.field import MotionField
     from focusnb.ops.motion.sums import sum_frames
 
     def decode() -> np.ndarray:
@@ -105,7 +106,8 @@ def parts(facts: dict[str, Any], repeat: int) -> dict[str, float]:
     pixel_size = facts["pixel_size"]
     times["align"], alignment = cpu(lambda: estimate_shifts(frames, pixel_size=pixel_size), repeat)
     dose = Dose(per_frame=facts["dose_per_frame"], voltage=facts["voltage"])
-    times["sum"], _ = cpu(lambda: sum_frames(frames, alignment.shifts, pixel_size=pixel_size, dose=dose), repeat)
+    field = MotionField(alignment.shifts, frames.shape[1:])
+    times["sum"], _ = cpu(lambda: sum_frames(frames, field, pixel_size=pixel_size, dose=dose), repeat)
     return times
 
 

@@ -126,7 +126,7 @@ def bin_frames(frames: CorrectedFrames, *, pixel_size: float, group: int = 1) ->
 def halve(image: Array) -> Array:
     """Return an image (y, x) with half as many rows and columns, by eight taps along each axis.
 
-    A pixel lies in the middle of two, as a mean of both would; but what would alias is damped, and what would not, kept:
+    A pixel lies in the middle of two, as a mean of both would; but what would alias is damped, what would not is kept:
     blocks of twice the size cost a quarter of the information that tells shifts.
     """
     if not isinstance(image, np.ndarray):
@@ -143,7 +143,10 @@ def halve_plain(image: Array) -> Array:
     for _ in range(2):
         rows = 2 * (int(image.shape[0]) // 2)
         padded = xp.concatenate([image[:1]] * 3 + [image[:rows]] + [image[rows - 1 : rows]] * 3)
-        image = sum((padded[i : i + rows : 2] * float(tap) for i, tap in enumerate(taps)), start=0.0).T
+        lines = padded[0:rows:2] * float(taps[0])
+        for i in range(1, len(taps)):
+            lines = lines + padded[i : i + rows : 2] * float(taps[i])
+        image = lines.T
     return image
 
 
@@ -151,7 +154,8 @@ def _taps() -> NDArray[np.float32]:
     """Return a windowed sinc that ends at half of Nyquist, of sum 1."""
     distance = np.arange(8) - 3.5
     taps = np.sinc(0.5 * distance) * np.i0(2.0 * np.sqrt(1.0 - (distance / 4.0) ** 2))
-    return (taps / taps.sum()).astype(np.float32)
+    result: NDArray[np.float32] = (taps / taps.sum()).astype(np.float32)
+    return result
 
 
 def transform_frames(binned: BinnedFrames, *, pixel_size: float, resolution: float) -> Band:

@@ -14,8 +14,8 @@ FloatArray = NDArray[np.floating[Any]]
 
 ROWS, COLUMNS = 32, 256  # of a tile
 NARROWEST = 16  # columns of a cell
-ALONG = 0.26  # px a shift may change over a cell along x, where the taps follow
-ACROSS = 0.06  # px it may change along y, where they do not
+ALONG = 0.4  # px a shift may change over a cell along x, where the taps follow
+ACROSS = 0.1  # px it may change along y, where they do not
 
 
 class Cells(NamedTuple):
@@ -38,20 +38,24 @@ def choose_cells(field: MotionField) -> Cells:
         rows //= 2
     while columns > NARROWEST and along_x * columns > ALONG:
         columns //= 2
-    return Cells(rows, columns, math.ceil(along_y * ROWS + along_x * COLUMNS) + 1)
+    # the last tiles reach beyond the field
+    beyond_y, beyond_x = steepest(field, ROWS / field.shape[0], COLUMNS / field.shape[1])
+    return Cells(rows, columns, math.ceil(beyond_y * ROWS + beyond_x * COLUMNS) + 1)
 
 
-def steepest(field: MotionField) -> tuple[float, float]:
+def steepest(field: MotionField, beyond_y: float = 0.0, beyond_x: float = 0.0) -> tuple[float, float]:
     """Return the largest change of any shift from a pixel to the next, along y and along x.
 
-    Up to a tile beyond the field, whose last tiles need not be full.
+    beyond_y, beyond_x : also so far beyond the far ends of the field, in units of its sides
     """
     if field.local is None:
         return 0.0, 0.0
-    x, y, xx, yy, xy = np.moveaxis(np.abs(field.local), -1, 0)
-    ny, nx = field.shape
-    Y, X = 0.5 + ROWS / ny, 0.5 + COLUMNS / nx
-    return float((y + 2.0 * Y * yy + X * xy).max()) / ny, float((x + 2.0 * X * xx + Y * xy).max()) / nx
+    x, y, xx, yy, xy = np.moveaxis(field.local, -1, 0)
+    # both are linear in the place, so they are largest at a corner
+    corners = [(Y, X) for Y in (-0.5, 0.5 + beyond_y) for X in (-0.5, 0.5 + beyond_x)]
+    along_y = max(float(np.abs(y + 2.0 * Y * yy + X * xy).max()) for Y, X in corners)
+    along_x = max(float(np.abs(x + 2.0 * X * xx + Y * xy).max()) for Y, X in corners)
+    return along_y / field.shape[0], along_x / field.shape[1]
 
 
 def polynomials(field: MotionField) -> FloatArray:

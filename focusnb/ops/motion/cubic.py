@@ -32,7 +32,9 @@ def project_on_cubic(field: MotionField) -> tuple[FloatArray, FloatArray, float]
     time = np.arange(frames) / max(frames - 1, 1)
     powers = np.stack([time, time**2, time**3], axis=1)
     flat = field.local.reshape(frames, -1)
-    fitted = np.linalg.lstsq(powers, flat, rcond=None)[0]
+    order = min(3, max(frames - 1, 1))  # fewer frames tell fewer powers
+    fitted = np.zeros((3, flat.shape[1]))
+    fitted[:order] = np.linalg.lstsq(powers[:, :order], flat, rcond=None)[0]
     model = (powers @ fitted).reshape(field.local.shape)
     scale = float(max(frames - 1, 1)) ** -np.arange(1.0, 4.0)
     coefficients = np.zeros((2, 6, 3))

@@ -162,7 +162,7 @@ class _Search:
 
     def run(self, shifts: FloatArray, local: bool) -> tuple[_State, int]:
         """Iterate from whole-frame shifts (t, 2); returns the last state and the number of iterations."""
-        coefficients = np.zeros((len(shifts), 2, 5))
+        coefficients: FloatArray = np.zeros((len(shifts), 2, 5))
         for iteration in range(1, self.iterations + 1):
             state = self._step(shifts, coefficients, local)
             if iteration > self.iterations // 2:

@@ -16,6 +16,7 @@ from focusnb.compiled import compiled
 from focusnb.ops.backend import Array, array_namespace, fft_namespace, like, to_numpy
 from focusnb.ops.fourier import Resize, resize_spectrum, shift_phases
 from focusnb.ops.frames import CorrectedFrames
+from focusnb.ops.motion.cells import polynomials
 from focusnb.ops.motion.field import MotionField
 from focusnb.ops.motion.weighting import SquaredFrequencies
 
@@ -72,7 +73,8 @@ def _sinc_table() -> NDArray[np.float32]:
     window = np.i0(8.0 * np.sqrt(np.maximum(0.0, 1.0 - (distance / (TAPS / 2)) ** 2)))
     # cut in the middle between the highest frequency and its first image
     weights = np.sinc(distance) * window
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    table: NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return table
 
 
 @compiled

@@ -82,7 +82,7 @@ def _products(even: Array, total: Array, y: float, squares: Array, products: Arr
         cross[x] = a.real * b.real + a.imag * b.imag
         first[x] = a.real * a.real + a.imag * a.imag
         second[x] = b.real * b.real + b.imag * b.imag
-        rings[x] = min(np.int32(np.sqrt(y + squares[x]) + np.float32(0.5)), last)
+        rings[x] = min(int(np.sqrt(y + squares[x]) + np.float32(0.5)), last)
 
 
 @compiled
@@ -91,7 +91,7 @@ def _correlate(even: Array, total: Array, y_squared: Array, x_squared: Array, ny
     columns = even.shape[1]
     products = np.empty((3, columns), np.float32)
     rings = np.empty(columns, np.int32)
-    last = np.int32(sums.shape[1] - 1)
+    last = sums.shape[1] - 1
     for y in range(even.shape[0]):
         _products(even[y], total[y], y_squared[y], x_squared, products, rings, last)
         for i in range(3):

@@ -64,36 +64,51 @@ def _multiply(row: Array, gain: Array, line: Array) -> None:
         line[x] = np.float32(row[x]) * gain[x]
 
 
+# One array and offsets without a sign: each further array would be compared with the others, lest they overlap.
 @compiled
-def _filter_rows(
-    a: Array, b: Array, c: Array, d: Array, e: Array, f: Array, taps: Array, slopes: Array, ramp: Array, line: Array
-) -> None:
+def _filter(source: Array, step: int, taps: Array, slopes: Array, ramp: Array, line: Array) -> None:
+    """Fill line[x] = Σ_j (taps[j] + x slopes[j]) source[x + j step]."""
     ta, tb, tc, td, te, tf = taps[0], taps[1], taps[2], taps[3], taps[4], taps[5]
     sa, sb, sc, sd, se, sf = slopes[0], slopes[1], slopes[2], slopes[3], slopes[4], slopes[5]
-    for x in range(line.shape[0]):
+    b = np.uintp(step)
+    c, d, e, f = b + b, b + b + b, b + b + b + b, b + b + b + b + b
+    for x in range(np.uintp(line.shape[0])):
         i = ramp[x]
         line[x] = (
-            (ta + i * sa) * a[x]
-            + (tb + i * sb) * b[x]
-            + (tc + i * sc) * c[x]
-            + (td + i * sd) * d[x]
-            + (te + i * se) * e[x]
-            + (tf + i * sf) * f[x]
+            (ta + i * sa) * source[x]
+            + (tb + i * sb) * source[x + b]
+            + (tc + i * sc) * source[x + c]
+            + (td + i * sd) * source[x + d]
+            + (te + i * se) * source[x + e]
+            + (tf + i * sf) * source[x + f]
         )
 
 
 @compiled
-def _filter_rows_steady(a: Array, b: Array, c: Array, d: Array, e: Array, f: Array, taps: Array, line: Array) -> None:
+def _filter_steady(source: Array, step: int, taps: Array, line: Array) -> None:
+    """Fill line[x] = Σ_j taps[j] source[x + j step]."""
     ta, tb, tc, td, te, tf = taps[0], taps[1], taps[2], taps[3], taps[4], taps[5]
-    for x in range(line.shape[0]):
-        line[x] = ta * a[x] + tb * b[x] + tc * c[x] + td * d[x] + te * e[x] + tf * f[x]
+    b = np.uintp(step)
+    c, d, e, f = b + b, b + b + b, b + b + b + b, b + b + b + b + b
+    for x in range(np.uintp(line.shape[0])):
+        line[x] = (
+            ta * source[x]
+            + tb * source[x + b]
+            + tc * source[x + c]
+            + td * source[x + d]
+            + te * source[x + e]
+            + tf * source[x + f]
+        )
 
 
 @compiled
-def _add_four(line: Array, a: Array, b: Array, c: Array, d: Array, weights: Array) -> None:
+def _add_four(line: Array, source: Array, step: int, weights: Array) -> None:
+    """Add four lines of the source, ``step`` apart."""
     wa, wb, wc, wd = weights[0], weights[1], weights[2], weights[3]
-    for x in range(line.shape[0]):
-        line[x] += wa * a[x] + wb * b[x] + wc * c[x] + wd * d[x]
+    b = np.uintp(step)
+    c, d = b + b, b + b + b
+    for x in range(np.uintp(line.shape[0])):
+        line[x] += wa * source[x] + wb * source[x + b] + wc * source[x + c] + wd * source[x + d]
 
 
 @compiled
@@ -167,6 +182,7 @@ def _move(
     """Interpolate a tile from its block, cell by cell."""
     line = np.empty(columns + TAPS - 1, np.float32)
     ramp = np.arange(columns + TAPS - 1).astype(np.float32)
+    flat = block.reshape(-1)
     across, s_across, along, s_along = taps[0], taps[1], taps[2], taps[3]
     k = 0
     for cy in range(ROWS // rows):
@@ -181,18 +197,16 @@ def _move(
                 across[j] -= BEFORE * s_across[j]
             steady_y, steady_x = abs(slope_y) * columns < STEADY, abs(slope_x) * columns < STEADY
             for y in range(cy * rows, (cy + 1) * rows):
-                i, stop = y + above, start + columns + TAPS - 1
-                a, b, c = block[i, start:stop], block[i + 1, start:stop], block[i + 2, start:stop]
-                d, e, f = block[i + 3, start:stop], block[i + 4, start:stop], block[i + 5, start:stop]
+                source = flat[(y + above) * block.shape[1] + start :]
+                result = moved[y, x : x + columns]
                 if steady_y:
-                    _filter_rows_steady(a, b, c, d, e, f, across, line)
+                    _filter_steady(source, block.shape[1], across, line)
                 else:
-                    _filter_rows(a, b, c, d, e, f, across, s_across, ramp, line)
-                a, b, c, d, e, f = line, line[1:], line[2:], line[3:], line[4:], line[5:]
+                    _filter(source, block.shape[1], across, s_across, ramp, line)
                 if steady_x:
-                    _filter_rows_steady(a, b, c, d, e, f, along, moved[y, x : x + columns])
+                    _filter_steady(line, 1, along, result)
                 else:
-                    _filter_rows(a, b, c, d, e, f, along, s_along, ramp, moved[y, x : x + columns])
+                    _filter(line, 1, along, s_along, ramp, result)
             k += 1
 
 
@@ -215,6 +229,7 @@ def _add_tile(
     cells = np.empty(((ROWS // rows) * (COLUMNS // columns), 6))
     taps = np.empty((4, TAPS), np.float32)
     four = np.zeros(TOGETHER, np.float32)
+    flat = moved.reshape(-1)
     for first in range(0, raw.shape[0], TOGETHER):
         count = min(TOGETHER, raw.shape[0] - first)
         for g in range(count):
@@ -229,7 +244,7 @@ def _add_tile(
             four[:] = 0.0
             four[:count] = weights[r, first : first + count]
             for y in range(ROWS):
-                _add_four(local[r, y], moved[0, y], moved[1, y], moved[2, y], moved[3, y], four)
+                _add_four(local[r, y], flat[y * COLUMNS :], ROWS * COLUMNS, four)
 
 
 @compiled

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from focusnb.ops.motion.field import MotionField
 
 FloatArray = NDArray[np.floating[Any]]
+ComplexArray = NDArray[np.complexfloating[Any, Any]]
 
 TAPS = 6
 BEFORE = 2  # taps before the pixel to the left of the place
@@ -42,7 +43,7 @@ def design_taps() -> NDArray[np.float32]:
         amplitude = (np.abs(response) ** 2).mean(axis=0) / response.real.mean(axis=0)
         amplitude /= amplitude[0]
     fractions = np.arange(round((1.0 + 2.0 * MARGIN) * PHASES) + 1) / PHASES - MARGIN
-    return _fit(fractions, frequency, amplitude).astype(np.float32)
+    return np.ascontiguousarray(_fit(fractions, frequency, amplitude), dtype=np.float32)
 
 
 def taps_at(fractions: FloatArray) -> FloatArray:
@@ -62,16 +63,18 @@ def _fit(fractions: FloatArray, frequency: FloatArray, amplitude: FloatArray) ->
     return result
 
 
-def _waves(frequency: FloatArray) -> NDArray[np.complexfloating[Any, Any]]:
-    return np.exp(2j * np.pi * np.outer(frequency, np.arange(TAPS) - BEFORE))
+def _waves(frequency: FloatArray) -> ComplexArray:
+    waves: ComplexArray = np.exp(2j * np.pi * np.outer(frequency, np.arange(TAPS) - BEFORE))
+    return waves
 
 
-def transfer(taps: FloatArray, fractions: FloatArray, frequency: FloatArray) -> NDArray[np.complexfloating[Any, Any]]:
+def transfer(taps: FloatArray, fractions: FloatArray, frequency: FloatArray) -> ComplexArray:
     """Return what taps make of a wave, (fractions, frequencies), relative to moving it exactly.
 
     taps : (fractions, 6); frequency : cycles/px
     """
-    return (taps @ _waves(frequency).T) * np.exp(-2j * np.pi * np.outer(fractions, frequency))
+    result: ComplexArray = (taps @ _waves(frequency).T) * np.exp(-2j * np.pi * np.outer(fractions, frequency))
+    return result
 
 
 def choose_taps(field: MotionField) -> NDArray[np.float32]:

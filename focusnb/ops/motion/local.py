@@ -136,7 +136,7 @@ def _time_functions(frames: int, wandering: tuple[float, ...] = WANDERING) -> li
     time = np.arange(frames) / max(frames - 1, 1)
     walk = np.minimum(*np.meshgrid(np.sqrt(time), np.sqrt(time)))
     walk *= frames / max(float(np.trace(walk)), 1e-12)
-    priors = []
+    priors: list[tuple[float, FloatArray]] = []
     for settling in SETTLING:
         path = time if math.isinf(settling) else 1.0 - np.exp(-time / settling)
         path = path / max(math.sqrt(float((path**2).mean())), 1e-12)

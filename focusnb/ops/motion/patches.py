@@ -144,7 +144,7 @@ def cut_patches(
         centres=centres,
         taken=moves * float(binned.factor),
         fading=fading,
-        own_power=own,
+        own_power=own.astype(float),
         size=size,
         factor=binned.factor,
     )

@@ -58,29 +58,29 @@ def measure(mean: float, rows_per_strip: int, repeats: int = 6) -> dict[str, Any
         decode_strips(data, spans, decoded, rows_per_strip=rows_per_strip, flip=True)
 
     row: dict[str, Any] = {"mean": mean, "rows_per_strip": rows_per_strip, "packed": round(frame.nbytes / data.size, 2)}
-    for name, decode in (("library", library), ("ours", ours)):
-        decoded = [np.zeros_like(frame), np.zeros_like(frame)]
-        decode(decoded[0])
-        if not np.array_equal(decoded[0][::-1], frame):
-            raise SystemExit(f"{name} decodes a frame of mean {mean} in strips of {rows_per_strip} wrongly")
-        row[f"{name}_ms"] = least(time.thread_time, lambda: decode(decoded[0]), repeats)  # noqa: B023
-        with ThreadPoolExecutor(2) as pool:
-            both = least(time.perf_counter, lambda: list(pool.map(decode, decoded)), repeats)  # noqa: B023
-        row[f"{name}_ms_2_threads"] = both / 2
+    decoders = {"library": library, "ours": ours}
+    frames = [np.zeros_like(frame), np.zeros_like(frame)]
+    times: dict[str, list[float]] = {f"{name}{threads}": [] for name in decoders for threads in (1, 2)}
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(repeats):  # in turn, so that other work on the machine slows both
+            for name, decode in decoders.items():
+                times[f"{name}1"].append(spent(time.thread_time, decode, frames[0]))
+                times[f"{name}2"].append(spent(time.perf_counter, lambda: list(pool.map(decode, frames))) / 2)  # noqa: B023
+                if not np.array_equal(frames[1][::-1], frame):
+                    raise SystemExit(f"{name} decodes a frame of mean {mean} in strips of {rows_per_strip} wrongly")
+    for name in decoders:
+        row[f"{name}_ms"], row[f"{name}_ms_2_threads"] = min(times[f"{name}1"]), min(times[f"{name}2"])
         row[f"{name}_mb_s"] = round(frame.nbytes / row[f"{name}_ms"] / 1e3)
     row["times_faster"] = round(row["library_ms"] / row["ours_ms"], 2)
     row["times_faster_2_threads"] = round(row["library_ms_2_threads"] / row["ours_ms_2_threads"], 2)
     return row
 
 
-def least(clock: Callable[[], float], work: Callable[[], Any], repeats: int) -> float:
-    """Milliseconds of the fastest of several runs."""
-    seconds = []
-    for _ in range(repeats):
-        started = clock()
-        work()
-        seconds.append(clock() - started)
-    return round(min(seconds) * 1e3, 2)
+def spent(clock: Callable[[], float], work: Callable[..., Any], *arguments: Any) -> float:
+    """Milliseconds of a run."""
+    started = clock()
+    work(*arguments)
+    return round((clock() - started) * 1e3, 2)
 
 
 def fuzz(count: int) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def _bend(spectrum: Array, field: MotionField, t: int, plan: Resize) -> Array:
 
 @lru_cache(maxsize=1)
 def _sinc_table() -> NDArray[np.float32]:
-    """Return (phases + 1, taps) weights of a Kaiser-windowed sinc, within 1e-4 up to a quarter cycle per pixel."""
+    """Return (phases + 1, taps) weights of a Kaiser-windowed sinc, within 1e-3 up to a quarter cycle per pixel."""
     distance = np.arange(TAPS)[None, :] - (TAPS // 2 - 1) - np.arange(PHASES + 1)[:, None] / PHASES
     window = np.i0(8.0 * np.sqrt(np.maximum(0.0, 1.0 - (distance / (TAPS / 2)) ** 2)))
     # cut in the middle between the highest frequency and its first image

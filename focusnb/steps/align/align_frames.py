@@ -270,12 +270,10 @@ def _curves(estimate: MotionEstimate, pixel_size: float) -> dict[str, Any]:
     if field.local is not None:
         curves["local"] = np.round(field.local * pixel_size, 3)
     if tracks is not None:
-        fitted = np.moveaxis(field.at(tracks.centres[:, 0], tracks.centres[:, 1]), 0, 1)
         curves |= {
             "patch_centres": np.round(tracks.centres, 1),
             "patch_frames": tracks.frames,
             "patch_shifts": np.round(tracks.measured * pixel_size, 2),
-            "patch_fitted": np.round(fitted * pixel_size, 2),
             "patch_weights": np.round(tracks.weights, 3),
             "patch_dropped": tracks.dropped.astype(int),
         }

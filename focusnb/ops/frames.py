@@ -48,7 +48,7 @@ class CorrectedFrames:
         self.raw = raw.astype(xp.float32) if raw.dtype == xp.float16 else raw
         self.bad_pixels = bad_pixels if bad_pixels is not None and len(bad_pixels) else None
         self.seed = seed
-        self._first = 0
+        self.first = 0  # recorded frames before these
         self._factor: Array | None = None
         if gain is not None:
             self._factor = xp.ascontiguousarray(gain, dtype=xp.float32)
@@ -72,7 +72,7 @@ class CorrectedFrames:
             raise ValueError(f"frames {first} to {stop} are not within a movie of {len(self)}")
         part = copy.copy(self)
         part.raw = self.raw[first:stop]
-        part._first = self._first + first
+        part.first = self.first + first
         return part
 
     def __len__(self) -> int:
@@ -103,14 +103,14 @@ class CorrectedFrames:
         frame = self.raw[index]
         if self._to_replace is not None:
             frame = frame.copy()
-            replace_bad_pixels(frame, self._to_replace, exposure=self.seed, index=self._first + index)
+            replace_bad_pixels(frame, self._to_replace, exposure=self.seed, index=self.first + index)
         return frame
 
     def _replace(self, raw: Array) -> None:
         """Replace the bad pixels of all frames (t, y, x) in place."""
         if self._to_replace is not None:
             for t in range(len(self)):
-                replace_bad_pixels(raw[t], self._to_replace, exposure=self.seed, index=self._first + t)
+                replace_bad_pixels(raw[t], self._to_replace, exposure=self.seed, index=self.first + t)
 
     @property
     def factor(self) -> Array | None:

@@ -238,3 +238,36 @@ def test_on_a_strict_array_the_result_is_the_same() -> None:
     there = estimate_motion(CorrectedFrames(strict(movie.frames)), pixel_size=1.06, dose=Dose(3.0))
     assert plain.local == there.local
     np.testing.assert_allclose(there.field.shifts, plain.field.shifts, atol=0.02)
+
+
+def test_a_short_last_group_is_where_its_frames_are() -> None:
+    spec = standard_case("small")
+    still = replace(spec.motion, burst=0.0, walk=0.0, local=0.0, drift=6.0)
+    movie = simulate_movie(replace(spec, shape=(420, 440), frames=13, dose_per_frame=3.0, motion=still), 3)
+    # no more than half of the frames are one group
+    for group, middles in ((4, [1.5, 5.5, 9.5, 12.0]), (20, [2.5, 8.5, 12.0])):
+        found = estimate_motion(corrected(movie, 3), pixel_size=1.06, dose=Dose(3.0), group=group, local=False)
+        assert found.tracks is not None
+        np.testing.assert_allclose(found.tracks.frames, middles)
+        assert error(found.field.shifts - movie.truth.field_mean()) < 0.6
+
+
+@pytest.mark.parametrize("frames", [2, 3, 10])
+def test_noise_alone_is_not_aligned(frames: int) -> None:
+    for seed in range(6):
+        noise = RNG(seed).poisson(0.3, (frames, 300, 300)).astype(np.uint8)
+        found = estimate_motion(CorrectedFrames(noise), pixel_size=1.06, dose=Dose(1.0))
+        np.testing.assert_array_equal(found.field.shifts, 0.0)
+
+
+def test_dose_before_the_movie_changes_nothing() -> None:
+    spec = replace(standard_case("small"), shape=(420, 440), frames=8, dose_per_frame=3.0)
+    frames = corrected(simulate_movie(spec, 4), 4)
+    paths = [estimate_motion(frames, pixel_size=1.06, dose=Dose(3.0, prior=prior)).field.shifts for prior in (0, 1e4)]
+    np.testing.assert_allclose(paths[1], paths[0], atol=1e-6)
+
+
+def test_patches_too_many_for_the_field_are_refused() -> None:
+    noise = RNG(1).poisson(2.0, (4, 256, 320)).astype(np.uint8)
+    with pytest.raises(ValueError, match="16 x 20 patches are too many for frames of 256 x 320"):
+        estimate_motion(CorrectedFrames(noise), pixel_size=1.06, patches=(16, 20))

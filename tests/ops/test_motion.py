@@ -111,11 +111,11 @@ def test_an_empty_field_is_not_moved() -> None:
 def test_frames_that_cannot_be_aligned_are_named() -> None:
     movie = RNG(5).poisson(2.0, (4, 128, 128)).astype(np.uint8)
     movie[2] = 7
-    with pytest.raises(ValueError, match="frame 2 of 4 is constant"):
+    with pytest.raises(ValueError, match=r"frame 3 .* is constant"):
         estimate_shifts(CorrectedFrames(movie), pixel_size=1.0)
     broken = movie.astype(np.float32)
     broken[1, 3, 4] = np.nan
-    with pytest.raises(ValueError, match="frame 1 of 4 holds values that are not finite"):
+    with pytest.raises(ValueError, match=r"frame 2 .* holds values that are not finite"):
         estimate_shifts(CorrectedFrames(broken), pixel_size=1.0)
     with pytest.raises(ValueError, match="8 x 300 pixels are too small"):
         estimate_shifts(CorrectedFrames(RNG(5).poisson(2.0, (4, 8, 300)).astype(np.uint8)), pixel_size=1.0)

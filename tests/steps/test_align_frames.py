@@ -123,3 +123,18 @@ def test_choices_that_cannot_be_are_told_with_the_name(camera: Bench, choices: d
     assert outcome.status == "failed"
     assert "movie.tif" in outcome.reason
     assert words in outcome.reason
+
+
+def test_a_voltage_beyond_those_known_is_refused_for_weighting_only(camera: Bench) -> None:
+    camera.facts["voltage"] = 80.0
+    refused = align(camera, "1", correct_locally=False)
+    assert refused.status == "failed"
+    assert "80 kV" in refused.reason
+    assert align(camera, "2", correct_locally=False, dose_weighting=False).status == "done"
+
+
+def test_of_a_single_frame_there_are_no_halves(camera: Bench) -> None:
+    outcome = align(camera, first_frame=10, halves=True)
+    assert outcome.status == "done", outcome.reason + outcome.traceback
+    assert outcome.values.get("micrograph_even") is None
+    assert not (camera.exposure / "micrograph_odd.mrc").exists()

@@ -118,7 +118,9 @@ def bin_frames(frames: CorrectedFrames, *, pixel_size: float, group: int = 1) ->
         deviation = math.sqrt(float(xp.vdot(image, image)) / image.size)
         if not math.isfinite(deviation) or deviation < CONSTANT:
             what = "is constant" if deviation < CONSTANT else "holds values that are not finite"
-            raise ValueError(f"frame {start} of {len(frames)} {what} and cannot be aligned; leave it out")
+            number = frames.first + start + 1
+            named = f"frame {number}" if group == 1 else f"one of the frames {number} to {number + group - 1}"
+            raise ValueError(f"{named} (the first recorded is 1) {what}; it cannot be aligned, nor the movie with it")
         image *= 1.0 / deviation
     return BinnedFrames(images, factor)
 

@@ -22,6 +22,7 @@ FloatArray = NDArray[np.floating[Any]]
 
 MOST_GROUPS = 120  # frames, or groups of them, that are aligned
 LONGEST_STEP = 6.0  # Å a patch may move in one iteration
+FEW_FRAMES = 2.0
 MOST_MOVED = 1.5  # Å by which windows may lie wrong before they are cut again
 
 Local = Literal["fitted", "rejected", "off"]
@@ -77,6 +78,8 @@ class _State:
     measurement: Measurement
     measured: FloatArray
     """(p, t, 2, 2) shifts of patches from both halves of the data, less the whole-frame shifts before."""
+    before: FloatArray
+    """(t, 2) whole-frame shifts before."""
     fit: LocalFit | None
 
 
@@ -99,13 +102,13 @@ def estimate_motion(
     dose : of the frames; frequencies that damage has faded count less in later frames
     local : whether places may move differently
     patches : windows along y and x; None chooses by the size of the field
-    group : frames summed before they are compared; None lets 120 be the most that are
+    group : frames summed before they are compared, at most half of them; None lets 120 be the most that are
     b_factor : Å²; a further low-pass exp(-B k² / 4) on each frame; None leaves it to the measured signal
     resolution : Å, finest frequency used
     tolerance : stop when no shift changes by more, pixels of the movie
     Raises ValueError when a frame is constant, not finite, or too small.
     """
-    size = group or -(-len(frames) // MOST_GROUPS)
+    size = min(group or -(-len(frames) // MOST_GROUPS), max(1, len(frames) // 2))
     binned = bin_frames(frames, pixel_size=pixel_size, group=size)
     shape = frames.shape[1:]
     if len(binned) == 1:
@@ -117,6 +120,11 @@ def estimate_motion(
         return cut_patches(binned, around, pixel_size=pixel_size, resolution=resolution, count=patches, dose=grouped)
 
     windows = cut(shifts)
+    if windows is None and patches is not None:
+        raise ValueError(
+            f"{patches[0]} x {patches[1]} patches are too many for frames of {shape[0]} x {shape[1]} pixels; "
+            "ask for fewer"
+        )
     if windows is None:
         return _without_patches(frames, pixel_size, b_factor, resolution, tolerance)
     search = _Search(windows, shape, pixel_size, b_factor, tolerance, iterations)
@@ -131,11 +139,13 @@ def estimate_motion(
         state, more = search.run(state.shifts, False)
         done += more
     uncertainty = float(np.sqrt(2.0 / np.median(state.measurement.weights.sum(axis=0))))
-    if state.measurement.significance < SIGNIFICANT:
+    # few frames have found the best of a whole map for each of them
+    if state.measurement.significance < SIGNIFICANT * (1.0 + FEW_FRAMES / len(binned)):
         # noise alone aligns itself to any path: an empty field is better not moved at all
         still = MotionField(np.zeros((len(frames), 2)), shape)
         return MotionEstimate(still, "rejected" if local else "off", float("inf"), False, done, None)
-    middle = np.minimum(np.arange(len(binned)) * size + 0.5 * (size - 1.0), len(frames) - 1.0)
+    starts = np.arange(len(binned)) * size
+    middle = 0.5 * (starts + np.minimum(starts + size, len(frames)) - 1.0)
     tracks = search.tracks(state, middle)
     coefficients = state.coefficients if verdict == "fitted" else None
     field = _every_frame(MotionField(state.shifts, shape, coefficients), middle, len(frames))
@@ -173,6 +183,7 @@ class _Search:
                     0.5 * state.change,
                     state.measurement,
                     state.measured,
+                    state.before,
                     state.fit,
                 )
             shifts, coefficients = state.shifts, state.coefficients
@@ -212,7 +223,7 @@ class _Search:
         change = after - assumed
         # a constant of a patch is no motion
         change = change - change.mean(axis=1, keepdims=True)
-        return _State(smooth, coefficients, float(np.abs(change).max()), measurement, measured, fit)
+        return _State(smooth, coefficients, float(np.abs(change).max()), measurement, measured, shifts, fit)
 
     def gain(self, state: _State) -> float:
         """Return what the local motion of a state gains on data it has not seen."""
@@ -228,7 +239,7 @@ class _Search:
 
     def tracks(self, state: _State, middle: FloatArray) -> PatchTracks:
         """Return what was measured last, beside the state it led to."""
-        measured = self._at_patches(state.shifts, state.coefficients) + state.measurement.steps.mean(axis=2)
+        measured = state.measured.mean(axis=2) + state.before[None]
         weights = state.measurement.weights.mean(axis=1)
         dropped = np.zeros(len(weights), bool) if state.fit is None else state.fit.dropped
         return PatchTracks(self.centres, measured, weights / weights.mean(), dropped, middle)

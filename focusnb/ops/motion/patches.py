@@ -30,7 +30,7 @@ class Patches:
     y, x, use, ring, field : as in ``Band``, of one window
     centres : (p, 2) of the windows in the aligned image, pixels of the movie (y, x)
     taken : (t, 2) shift that the places of the windows apply already, pixels of the movie
-    fading : (t, rings) amplitude of the signal left by damage, at the middle of each frame
+    fading : (t, rings) amplitude of the signal left by damage in each frame, over that of the first
     own_power : (p, rings) summed over all frames and the ring
     size : (ny, nx) binned pixels of a window
     factor : pixels of the movie along a binned one
@@ -112,8 +112,8 @@ def cut_patches(
     y, x, rows, use, ring = band_geometry(size, binned.factor, pixel_size=pixel_size, resolution=resolution, side=side)
     fading = np.ones((len(binned), int(ring.max()) + 1))
     if dose is not None:
-        # the signal of a frame is that of its middle
-        middle = Dose(dose.per_frame, dose.prior - 0.5 * dose.per_frame, dose.voltage, dose.factor)
+        # over the signal of the first frame: what was lost before is lost in all of them
+        middle = Dose(dose.per_frame, -dose.per_frame, dose.voltage, dose.factor)
         fading = dose_weights(np.arange(fading.shape[1]) / (side * pixel_size), middle, len(binned))
     use_here, chosen = xp.asarray(use), xp.asarray(rows)
     factors = fading.astype(np.float32)

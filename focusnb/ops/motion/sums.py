@@ -88,7 +88,7 @@ def sum_frames(
     dose : gives the dose-weighted sum: each frame times exp(-N / (2 N_c)), the sum divided by the root of the sum of
         squared weights (Grant & Grigorieff 2015) and by the root of the number of frames, so that the mean is that of
         the unweighted sum and, without damage, all of it
-    halves : also the means over even and odd frames, and the same weighted by dose
+    halves : also the means over even and odd frames, and the same weighted by dose; of a single frame there are none
     resolution : also the resolution up to which the halves agree
     mode : "fused" interpolates in real space, mirrored at the edges, its amplitude restored up to 0.9 of Nyquist;
         "exact" shifts in Fourier space, where what leaves at one edge comes back at the other
@@ -290,11 +290,11 @@ def _finish(
         return inverse_to_plan(weighted, plan)
 
     even = odd = even_weighted = odd_weighted = dose_weighted = None
-    if halves and spectra.even is not None:
+    if halves and count > 1 and spectra.even is not None:
         rest = spectra.total - spectra.even
         even, odd = mean(spectra.even, evens), mean(rest, odds)
         if spectra.weighted is not None and spectra.weighted_even is not None:
-            odd_weighted = weigh(spectra.weighted - spectra.weighted_even, rest, odds, 1, 2) if count > 1 else None
+            odd_weighted = weigh(spectra.weighted - spectra.weighted_even, rest, odds, 1, 2)
             even_weighted = weigh(spectra.weighted_even, spectra.even, evens, 0, 2)
     if spectra.weighted is not None:
         dose_weighted = weigh(spectra.weighted, spectra.total, count, 0, 1)

@@ -33,13 +33,16 @@ class MotionSummary:
     jitter: float
 
 
-def describe_motion(shifts: ArrayLike, *, pixel_size: float, dose_per_frame: float | None = None) -> MotionSummary:
+def describe_motion(
+    shifts: ArrayLike, *, pixel_size: float, dose_per_frame: float | None = None, first: int = 0
+) -> MotionSummary:
     """Describe a trajectory.
 
     shifts : (t, 2) in pixels, of either sign
     pixel_size : Å/px
     dose_per_frame : e⁻/Å²; the position of a frame belongs to the dose at its middle, and a step that passes 4 e⁻/Å²
         is divided in proportion
+    first : recorded frames before the first of these
     One frame, or none, has not moved.
     """
     positions = np.asarray(shifts, float).reshape(-1, 2) * pixel_size
@@ -47,7 +50,7 @@ def describe_motion(shifts: ArrayLike, *, pixel_size: float, dose_per_frame: flo
     total = float(steps.sum())
     early = late = None
     if dose_per_frame is not None and math.isfinite(dose_per_frame):
-        middle = (np.arange(len(positions)) + 0.5) * dose_per_frame
+        middle = (first + np.arange(len(positions)) + 0.5) * dose_per_frame
         path = np.concatenate([[0.0], np.cumsum(steps)])
         early = float(np.interp(EARLY_DOSE, middle, path[: len(middle)])) if len(positions) else 0.0
         late = total - early

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +35,14 @@ from focusnb.quantities import (
 from focusnb.steps.align import AlignedFrames, choices
 from focusnb.steps.base import Cost, Step, StepInputs, StepParams
 from focusnb.steps.work import Work
+
+
+class _Written(NamedTuple):
+    """Frames thrown away before the first used one, Å lost in RELION's file, and the file of aligned frames."""
+
+    first: int
+    lost: float | None
+    stack: str | None
 
 
 class AlignFrames(Step):
@@ -100,7 +109,7 @@ class AlignFrames(Step):
             estimate = estimate_motion(
                 frames,
                 pixel_size=pixel_size,
-                dose=dose,
+                dose=None if dose is None else _within_known_voltages(dose),
                 local=params.correct_locally,
                 patches=_patches(params, frames),
                 group=params.frame_group,
@@ -125,6 +134,8 @@ class AlignFrames(Step):
             )
         except ValueError as error:
             raise StepError(f"{name}: {error}") from error
+        if not estimate.converged and np.isfinite(estimate.uncertainty):
+            work.report(f"The alignment still changed after {estimate.iterations} iterations")
         stack = None
         if params.save_aligned:
             write_mrc(
@@ -134,7 +145,7 @@ class AlignFrames(Step):
             )
             stack = work.made("aligned_frames")
         lost = self._write_motion(inputs, work["frames"].shape, estimate.field, first, (pixel_size, sums), work)
-        return self._results(inputs, estimate, sums, pixel_size, (lost, stack), work)
+        return self._results(inputs, estimate, sums, pixel_size, _Written(first, lost, stack), work)
 
     def _results(
         self,
@@ -142,11 +153,14 @@ class AlignFrames(Step):
         estimate: MotionEstimate,
         sums: Sums,
         pixel_size: float,
-        written: tuple[float | None, str | None],
+        written: _Written,
         work: Work,
     ) -> AlignedFrames:
         summary = describe_motion(
-            estimate.field.shifts, pixel_size=pixel_size, dose_per_frame=inputs.dose_per_frame_used
+            estimate.field.shifts,
+            pixel_size=pixel_size,
+            dose_per_frame=inputs.dose_per_frame_used,
+            first=written.first,
         )
         work.report(f"Moved {summary.motion_total:.1f} Å in all", 0.9)
 
@@ -160,7 +174,7 @@ class AlignFrames(Step):
             micrograph_dose_weighted=kept("micrograph_dose_weighted", sums.dose_weighted),
             micrograph_even=kept("micrograph_even", sums.even if sums.even_weighted is None else sums.even_weighted),
             micrograph_odd=kept("micrograph_odd", sums.odd if sums.odd_weighted is None else sums.odd_weighted),
-            aligned_frames=written[1],
+            aligned_frames=written.stack,
             micrograph_pixel_size=sums.pixel_size,
             motion=work.made("motion"),
             motion_curves=work.save("motion_curves", _curves(estimate, pixel_size)),
@@ -173,7 +187,7 @@ class AlignFrames(Step):
             jitter=summary.jitter,
             local_motion=estimate.local,
             local_motion_rms=estimate.field.local_rms() * pixel_size,
-            local_motion_loss=written[0],
+            local_motion_loss=written.lost,
             patches_dropped=None if estimate.tracks is None else int(estimate.tracks.dropped.sum()),
             alignment_uncertainty=estimate.uncertainty * pixel_size if known else None,
             frc_resolution=sums.frc_resolution,
@@ -240,6 +254,11 @@ def _used(frames: CorrectedFrames, params: AlignFrames.Params) -> tuple[Correcte
     return frames.between(first, last), first
 
 
+def _within_known_voltages(dose: Dose) -> Dose:
+    """The dose as the alignment weighs frames by it: beyond 100-300 kV damage is taken as at the nearest of them."""
+    return replace(dose, voltage=min(max(dose.voltage, 100.0), 300.0))
+
+
 def _patches(params: AlignFrames.Params, frames: CorrectedFrames) -> tuple[int, int] | None:
     """Patches along y and x, as many along the shorter side as asked for, in proportion along the other."""
     if params.patches is None:
@@ -255,7 +274,7 @@ def _told(estimate: MotionEstimate, pixel_size: float) -> str:
     if estimate.local == "rejected":
         return "Local motion explains nothing that whole-frame motion does not: it is left out"
     if estimate.local == "off":
-        return "Summing"
+        return "The field is aligned as a whole"
     return f"Places move by {estimate.field.local_rms() * pixel_size:.2f} Å beside the whole frame"
 
 

@@ -2,9 +2,9 @@
 
     python benchmarks/hard_cases.py [name ...]
 
-The error of every case is that of the motion at 7 x 7 places, mean over time removed, in pixels of the movie, beside that
-of no correction at all; a case passes where it is larger by at most 0.05 px. "without local" is the same movie aligned as
-a whole.
+The error of every case is that of the motion at 7 x 7 places, mean over time removed, in pixels of the movie, beside
+that of no correction at all; a case passes where it is larger by at most 0.05 px. "without local" is the same movie
+aligned as a whole.
 """
 
 from __future__ import annotations

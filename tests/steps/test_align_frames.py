@@ -104,7 +104,7 @@ def test_frames_thrown_away_and_another_reference(camera: Bench, movie: Simulate
 def test_exact_and_fused_sums_agree(camera: Bench) -> None:
     fast = align(camera, "1")
     fast_sum = read_image(camera.exposure / "micrograph_dw.mrc").data[50:-50, 50:-50]
-    slow = align(camera, "2", sum_mode="exact")
+    slow = align(camera, "2", exact_sums=True)
     slow_sum = read_image(camera.exposure / "micrograph_dw.mrc").data[50:-50, 50:-50]
     assert (fast.status, slow.status) == ("done", "done")
     # they differ in the corners of the spectrum, beyond Nyquist

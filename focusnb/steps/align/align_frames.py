@@ -19,7 +19,7 @@ from focusnb.ops.frames import CorrectedFrames
 from focusnb.ops.motion.cubic import project_on_cubic
 from focusnb.ops.motion.estimate import MotionEstimate, estimate_motion
 from focusnb.ops.motion.field import MotionField
-from focusnb.ops.motion.sums import Sums, aligned_stack, sum_frames
+from focusnb.ops.motion.sums import Mode, Sums, aligned_stack, sum_frames
 from focusnb.ops.motion.trajectory import describe_motion
 from focusnb.quantities import (
     Defects,
@@ -55,7 +55,7 @@ class AlignFrames(Step):
 
     name = "align_frames"
     title = "Align the frames"
-    version = "2"
+    version = "1"
     category = "align"
     gpu = "uses"
 
@@ -87,7 +87,7 @@ class AlignFrames(Step):
         target_pixel_size: choices.TargetPixelSize | None = None
         halves: choices.Halves = False
         save_aligned: choices.SaveAligned = False
-        sum_mode: choices.SumMode = "fused"
+        exact_sums: choices.ExactSums = False
 
     Results = AlignedFrames
 
@@ -101,6 +101,7 @@ class AlignFrames(Step):
     def run(self, inputs: Inputs, params: Params, work: Work) -> AlignedFrames:
         """Estimate the motion, sum, describe."""
         name, pixel_size = Path(inputs.movie).name, inputs.movie_pixel_size or inputs.pixel_size
+        mode: Mode = "exact" if params.exact_sums else "fused"
         try:
             frames, first = _used(work["frames"], params)
             skipped = first * (inputs.dose_per_frame_used or 0.0)
@@ -130,7 +131,7 @@ class AlignFrames(Step):
                 target_pixel_size=params.target_pixel_size,
                 dose=dose if params.dose_weighting else None,
                 halves=params.halves,
-                mode=params.sum_mode,
+                mode=mode,
             )
         except ValueError as error:
             raise StepError(f"{name}: {error}") from error
@@ -140,7 +141,7 @@ class AlignFrames(Step):
         if params.save_aligned:
             write_mrc(
                 work.path("aligned_frames"),
-                np.stack([to_numpy(frame) for frame in aligned_stack(frames, field, mode=params.sum_mode)]),
+                np.stack([to_numpy(frame) for frame in aligned_stack(frames, field, mode=mode)]),
                 pixel_size=pixel_size,
             )
             stack = work.made("aligned_frames")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from focusnb.parameters import quantity
 
@@ -41,14 +41,9 @@ Halves = Annotated[
 SaveAligned = Annotated[
     bool, quantity("Aligned frames", group="Sums", advanced=True, help="Also keep every frame, moved; a large file.")
 ]
-SumMode = Annotated[
-    Literal["fused", "exact"],
-    quantity(
-        "Summing",
-        group="Sums",
-        advanced=True,
-        help="Fused interpolates all frames in one pass; exact moves each in Fourier space, which takes longer.",
-    ),
+ExactSums = Annotated[
+    bool,
+    quantity("Exact sums", group="Sums", advanced=True, help="Move each frame in Fourier space, which takes longer."),
 ]
 BFactor = Annotated[
     float,

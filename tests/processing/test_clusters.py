@@ -258,7 +258,7 @@ def test_two_projects_share_a_cluster_by_turns_and_find_it_again(tmp_path: Path)
 
     def submit(name: str) -> None:
         if left[name]:
-            task = told(tmp_path, left[name].pop(), "import time; time.sleep(0.02)")
+            task = told(tmp_path, left[name].pop(), "import time; time.sleep(0.15)")
             executor[name].submit(task, done)
 
     def done(identity: str, result: Any) -> None:

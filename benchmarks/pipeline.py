@@ -3,8 +3,8 @@
     python benchmarks/pipeline.py [small large ...] [--repeat N]
 
 A movie is simulated and written as a camera writes it (LZW TIFF, gain, defects); the first run of a process compiles
-and is not counted. The steps run as they do in a task, in this process; the parts within them are measured by calling
-the same functions once more, one after another, on one thread.
+and is not counted. The steps run as they do in a task, in this process, on one
+thread; ``motion.py`` measures the parts of motion correction.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import argparse
 import resource
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +24,6 @@ FLOOR = {
     "decode": 0.38 / (40 * 3838 * 3710 / 1e9),
     "fft": 0.075 / (3840 * 3712 / 1e6),
 }
-
-
-def cpu(function: Callable[[], Any], repeat: int = 1) -> tuple[float, Any]:
-    """CPU seconds of a call, the smallest of several, and what it returns."""
-    best, result = float("inf"), None
-    for _ in range(repeat):
-        started = time.process_time()
-        result = function()
-        best = min(best, time.process_time() - started)
-    return best, result
 
 
 def write_movie(name: str, folder: Path) -> dict[str, Any]:
@@ -86,31 +75,6 @@ def run_chain(facts: dict[str, Any], folder: Path) -> Any:
     return outcome
 
 
-def parts(facts: dict[str, Any], repeat: int) -> dict[str, float]:
-    """CPU seconds of the parts of the steps."""
-    from focusnb.io.gain import read_gain
-    from focusnb.io.movies import open_movie
-    from focusnb.ops.dose import Dose
-    from focusnb.ops.frames import CorrectedFrames
-    from focusnb.ops.motion.align import estimate_shifts
-    from focusnb.ops.motion.field import MotionField
-    from focusnb.ops.motion.sums import sum_frames
-
-    def decode() -> np.ndarray:
-        with open_movie(facts["movie"]) as movie:
-            return movie.read()
-
-    times: dict[str, float] = {}
-    times["decode"], raw = cpu(decode, repeat)
-    frames = CorrectedFrames(raw, gain=read_gain(facts["gain_reference"]))
-    pixel_size = facts["pixel_size"]
-    times["align"], alignment = cpu(lambda: estimate_shifts(frames, pixel_size=pixel_size), repeat)
-    dose = Dose(per_frame=facts["dose_per_frame"], voltage=facts["voltage"])
-    field = MotionField(alignment.shifts, frames.shape[1:])
-    times["sum"], _ = cpu(lambda: sum_frames(frames, field, pixel_size=pixel_size, dose=dose), repeat)
-    return times
-
-
 def measure(name: str, repeat: int) -> dict[str, Any]:
     """All numbers of one standard movie."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -119,14 +83,12 @@ def measure(name: str, repeat: int) -> dict[str, Any]:
         run_chain(facts, folder)
         runs = [run_chain(facts, folder) for _ in range(repeat)]
         steps = {s.step: min(r.steps[i].cpu_seconds for r in runs) for i, s in enumerate(runs[0].steps)}
-        inner = parts(facts, repeat)
     pixels = facts["height"] * facts["width"]
     floor = {"decode": FLOOR["decode"] * facts["frame_count"] * pixels / 1e9, "sum": 6 * FLOOR["fft"] * pixels / 1e6}
     return {
         "frames": facts["frame_count"],
         "shape": [facts["height"], facts["width"]],
         "steps": {k: round(v, 4) for k, v in steps.items()},
-        "parts": {k: round(v, 4) for k, v in inner.items()},
         "total": round(sum(steps.values()), 3),
         "floor": {**{k: round(v, 4) for k, v in floor.items()}, "total": round(sum(floor.values()), 4)},
         "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
@@ -145,9 +107,6 @@ def main() -> None:
         result = measure(name, options.repeat)
         results[name] = result
         rows = [{"stage": k, "CPU s": v, "floor CPU s": None} for k, v in result["steps"].items()]
-        rows += [
-            {"stage": f"  {k}", "CPU s": v, "floor CPU s": result["floor"].get(k)} for k, v in result["parts"].items()
-        ]
         rows += [{"stage": "total", "CPU s": result["total"], "floor CPU s": result["floor"]["total"]}]
         print(f"{name}: {result['frames']} frames of {result['shape'][1]}×{result['shape'][0]} px, one thread")
         _common.table(rows)

@@ -12,11 +12,12 @@ from focusnb.ops.dose import Dose
 from focusnb.ops.frames import CorrectedFrames
 from focusnb.ops.motion import local, patches
 from focusnb.ops.motion.band import bin_frames, halve, halve_plain
-from focusnb.ops.motion.cubic import project_on_cubic, relion_shift
+from focusnb.ops.motion.cubic import project_on_cubic
 from focusnb.ops.motion.estimate import MotionEstimate, _every_frame, estimate_motion
 from focusnb.ops.motion.field import MotionField, place_terms
 from focusnb.ops.motion.patches import choose_patches, cut_patches
 from focusnb.ops.simulate import SimulatedMovie, simulate_movie, standard_case
+from tests.relion_model import relion_shift
 from tests.strict import strict
 
 RNG = np.random.default_rng

@@ -13,8 +13,8 @@ from focusnb.io.images import read_image
 from focusnb.io.mrc import write_mrc
 from focusnb.io.relion import read_motion
 from focusnb.io.tiff import write_tiff
-from focusnb.ops.motion.cubic import relion_shift
 from focusnb.ops.simulate import SimulatedMovie, simulate_movie, standard_case
+from tests.relion_model import relion_shift
 from tests.steps.conftest import Bench
 
 FRAMES, SHAPE = 10, (760, 800)

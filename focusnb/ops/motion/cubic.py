@@ -43,11 +43,3 @@ def project_on_cubic(field: MotionField) -> tuple[FloatArray, FloatArray, float]
     shifts = field.shifts - (model[..., 2] + model[..., 3]) / 12.0
     lost = MotionField(np.zeros_like(field.shifts), field.shape, field.local - model).local_rms()
     return shifts, coefficients[::-1].reshape(-1), lost
-
-
-def relion_shift(coefficients: FloatArray, z: float, y: float, x: float, shape: tuple[int, int]) -> FloatArray:
-    """Return the local shift (dy, dx) in pixels that RELION's coefficients give a place of frame z (from 0)."""
-    X, Y = x / shape[1] - 0.5, y / shape[0] - 0.5
-    places = np.array([1.0, X, X * X, Y, Y * Y, X * Y])
-    along: FloatArray = np.asarray(coefficients).reshape(2, 6, 3) @ np.array([z, z**2, z**3]) @ places
-    return along[::-1]

@@ -22,7 +22,7 @@ FloatArray = NDArray[np.floating[Any]]
 
 MOST_GROUPS = 120  # frames, or groups of them, that are aligned
 LONGEST_STEP = 6.0  # Å a patch may move in one iteration
-FEW_FRAMES = 2.0
+FEW_FRAMES = 2.0  # frames with which twice the significance is asked for
 MOST_MOVED = 1.5  # Å by which windows may lie wrong before they are cut again
 
 Local = Literal["fitted", "rejected", "off"]
@@ -168,7 +168,6 @@ class _Search:
         self.tolerance, self.iterations = tolerance, iterations
         rings = np.arange(patches.fading.shape[1]) / (min(patches.field) * pixel_size)
         self.low_pass = None if b_factor is None else np.exp(-0.5 * b_factor * rings**2)
-        self.centres = patches.centres
 
     def run(self, shifts: FloatArray, local: bool) -> tuple[_State, int]:
         """Iterate from whole-frame shifts (t, 2); returns the last state and the number of iterations."""
@@ -192,7 +191,7 @@ class _Search:
         return state, iteration
 
     def _at_patches(self, shifts: FloatArray, coefficients: FloatArray) -> FloatArray:
-        terms = place_terms(self.centres[:, 0], self.centres[:, 1], self.shape)
+        terms = place_terms(self.patches.centres[:, 0], self.patches.centres[:, 1], self.shape)
         moved: FloatArray = shifts[None] + np.einsum("tak,pk->pta", coefficients, terms)
         return moved
 
@@ -206,13 +205,7 @@ class _Search:
         measured = assumed[:, :, None, :] + steps - shifts[None, :, None, :]
         weights, fit = measurement.weights, None
         if local:
-            fit = fit_local_motion(
-                measured,
-                weights,
-                self.centres,
-                self.shape,
-                pixel_size=self.pixel_size,
-            )
+            fit = fit_local_motion(measured, weights, self.patches.centres, self.shape, pixel_size=self.pixel_size)
             coefficients = fit.coefficients
             weights = np.where(fit.dropped[:, None], 0.0, weights)
         rest = measured.mean(axis=2) - self._at_patches(np.zeros_like(shifts), coefficients)
@@ -231,7 +224,7 @@ class _Search:
         return gain_by_local_motion(
             state.measured,
             state.measurement.weights,
-            self.centres,
+            self.patches.centres,
             self.shape,
             pixel_size=self.pixel_size,
             dropped=state.fit.dropped,
@@ -242,7 +235,7 @@ class _Search:
         measured = state.measured.mean(axis=2) + state.before[None]
         weights = state.measurement.weights.mean(axis=1)
         dropped = np.zeros(len(weights), bool) if state.fit is None else state.fit.dropped
-        return PatchTracks(self.centres, measured, weights / weights.mean(), dropped, middle)
+        return PatchTracks(self.patches.centres, measured, weights / weights.mean(), dropped, middle)
 
 
 def _without_patches(

@@ -46,12 +46,6 @@ def design_taps() -> NDArray[np.float32]:
     return np.ascontiguousarray(_fit(fractions, frequency, amplitude), dtype=np.float32)
 
 
-def taps_at(fractions: FloatArray) -> FloatArray:
-    """Return the taps of the table at fractions of a pixel, (fractions, 6)."""
-    chosen: FloatArray = design_taps()[np.rint((fractions + MARGIN) * PHASES).astype(int)]
-    return chosen
-
-
 def _fit(fractions: FloatArray, frequency: FloatArray, amplitude: FloatArray) -> FloatArray:
     """Return the taps (fractions, taps) with the least relative error."""
     waves = _waves(frequency)

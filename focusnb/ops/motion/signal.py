@@ -36,13 +36,11 @@ class Measurement:
 
     steps : (p, t, 2, 2) further shift (dy, dx), pixels of the movie, from even and from odd rows of the spectra
     weights : (p, t) inverse variance of a coordinate of the mean of both halves, 1/px²
-    overlap : (t,) of each frame with the others, all patches together, over what is expected
     significance : overlap of all frames over the standard deviation that noise alone would give it
     """
 
     steps: FloatArray
     weights: FloatArray
-    overlap: FloatArray
     significance: float
 
 
@@ -96,7 +94,7 @@ def measure_patches(patches: Patches, shifts: FloatArray, *, low_pass: FloatArra
     # what a frame lacks in signal it lacks in weight, and its steps are too short
     steps /= relative[None, :, None, None]
     weights *= relative**2
-    return Measurement(steps, weights, relative, float(overlap.mean() / deviation.mean()))
+    return Measurement(steps, weights, float(overlap.mean() / deviation.mean()))
 
 
 def _steady(relative: FloatArray, deviation: FloatArray) -> FloatArray:

@@ -58,6 +58,22 @@ class Sums:
     frc_resolution: float | None
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What is to be made of the frames: sizes, the filter by damage, and whether halves of plain and weighted sums."""
+
+    plan: Resize
+    squares: SquaredFrequencies | None = None
+    dose_filter: DoseFilter | None = None
+    even: bool = False
+    halves: bool = False
+
+    @property
+    def half_shape(self) -> tuple[int, int]:
+        """Rows and columns of a resized half spectrum."""
+        return self.plan.resized[0], self.plan.resized[1] // 2 + 1
+
+
 @dataclass
 class _Spectra:
     """Resized spectra of sums over all and over even frames; the weighted ones not yet normalised."""
@@ -101,17 +117,17 @@ def sum_frames(
     if dose is not None:
         squares = SquaredFrequencies(plan, pixel_size, array_namespace(frames.raw))
         dose_filter = split_dose_filter(dose, len(frames), squares.frequency)
-    even = halves or (resolution and len(frames) > 1)
+    asked = _Asked(plan, squares, dose_filter, halves or (resolution and len(frames) > 1), halves)
     with scipy.fft.set_workers(threads):
         if mode == "exact":
-            spectra = _exact_spectra(frames, field, plan, squares, dose_filter, even, halves)
+            spectra = _exact_spectra(frames, field, asked)
         else:
-            spectra = _fused_spectra(frames, field, plan, squares, dose_filter, even, halves, threads)
+            spectra = _fused_spectra(frames, field, asked, threads)
         found = None
         if resolution and spectra.even is not None and len(frames) > 1:
             correlation = correlate_halves(spectra.even, spectra.total, plan.resized)
             found = correlation_resolution(correlation, min(plan.resized), pixel_size=pixel_size * plan.factor)
-        return _finish(spectra, plan, pixel_size, squares, dose_filter, len(frames), halves, found)
+        return _finish(spectra, asked, pixel_size, len(frames), found)
 
 
 def aligned_stack(
@@ -135,9 +151,9 @@ def aligned_stack(
         one = field.shifts[t : t + 1], field.shape, None if field.local is None else field.local[t : t + 1]
         frame, motion = frames.between(t, t + 1), MotionField(*one)
         if mode == "exact":
-            total = _exact_spectra(frame, motion, plan, None, None, False, False).total
+            total = _exact_spectra(frame, motion, _Asked(plan)).total
         else:
-            total = _fused_spectra(frame, motion, plan, None, None, False, False, threads).total
+            total = _fused_spectra(frame, motion, _Asked(plan), threads).total
         return inverse_to_plan(total, plan)
 
     return (moved(t) for t in range(len(frames)))
@@ -158,38 +174,28 @@ def _plan(frames: CorrectedFrames, pixel_size: float, target_pixel_size: float |
     return plan_resize(frames.shape[1:], 1.0 if target_pixel_size is None else target_pixel_size / pixel_size)
 
 
-def _fused_spectra(
-    frames: CorrectedFrames,
-    field: MotionField,
-    plan: Resize,
-    squares: SquaredFrequencies | None,
-    dose_filter: DoseFilter | None,
-    even: bool,
-    halves: bool,
-    threads: int,
-) -> _Spectra:
+def _fused_spectra(frames: CorrectedFrames, field: MotionField, asked: _Asked, threads: int) -> _Spectra:
     """Sum in real space, transform each sum, add it to the spectra it is part of."""
-    raw = frames.raw
+    raw, plan, dose_filter, half_shape = frames.raw, asked.plan, asked.dose_filter, asked.half_shape
     xp, fft = array_namespace(raw), fft_namespace(raw)
     vectors = np.ones((1, len(frames))) if dose_filter is None else dose_filter.vectors
     rank = len(vectors)
     in_even = np.arange(len(frames)) % 2 == 0
     # the unweighted half is the first of the weighted one's sums
-    rows = [vectors, vectors[: (rank if halves else 1) if even else 0] * in_even]
+    rows = [vectors, vectors[: (rank if asked.halves else 1) if asked.even else 0] * in_even]
     taps = choose_taps(field)
     cells = choose_cells(field)
     totals = _sum_in_real_space(frames, field, np.concatenate(rows), taps, plan, threads)
-    half_shape = (plan.resized[0], plan.resized[1] // 2 + 1)
     sums: list[Array | None] = [None, None, None, None]  # total, even, weighted, weighted even
     for i in range(len(totals)):
         _fill(totals[i], frames.shape[1:])
         spectrum = resize_spectrum(fft.rfft2(totals[i]), plan.padded, plan.resized)
         part, r = divmod(i, rank)
-        if dose_filter is not None and squares is not None and (part == 0 or halves):
+        if dose_filter is not None and asked.squares is not None and (part == 0 or asked.halves):
             if sums[2 + part] is None:
                 sums[2 + part] = xp.zeros(half_shape, dtype=xp.complex64)
             function = like(raw, dose_filter.functions[r].astype(np.float32))
-            add_weighted(spectrum, function, squares, sums[2 + part])
+            add_weighted(spectrum, function, asked.squares, sums[2 + part])
         if r == 0:
             sums[part] = spectrum
     columns = cells.columns if isinstance(raw, np.ndarray) else 1
@@ -234,47 +240,30 @@ def _fill(total: Array, shape: tuple[int, int]) -> None:
     total[:ny, nx:] = mean
 
 
-def _exact_spectra(
-    frames: CorrectedFrames,
-    field: MotionField,
-    plan: Resize,
-    squares: SquaredFrequencies | None,
-    dose_filter: DoseFilter | None,
-    even: bool,
-    halves: bool,
-) -> _Spectra:
+def _exact_spectra(frames: CorrectedFrames, field: MotionField, asked: _Asked) -> _Spectra:
     """Move and add one frame after the other."""
-    xp = array_namespace(frames.raw)
-    parts = range(2 if even else 1)
-    half_shape = (plan.resized[0], plan.resized[1] // 2 + 1)
+    xp, dose_filter, half_shape = array_namespace(frames.raw), asked.dose_filter, asked.half_shape
+    parts = range(2 if asked.even else 1)
     plain = [xp.zeros(half_shape, dtype=xp.complex64) for _ in parts]
     weighted = None if dose_filter is None else [xp.zeros(half_shape, dtype=xp.complex64) for _ in parts]
     table, room = None, None
     for t in range(len(frames)):
-        spectrum, phases, room = moved_spectrum(frames, t, field, plan, room)
+        spectrum, phases, room = moved_spectrum(frames, t, field, asked.plan, room)
         part = t % len(parts)
         if dose_filter is not None:
             table = like(frames.raw, dose_filter.weights[t].astype(np.float32))
-        add_shifted(spectrum, phases, plain[part], None if weighted is None else weighted[part], table, squares)
+        add_shifted(spectrum, phases, plain[part], None if weighted is None else weighted[part], table, asked.squares)
     return _Spectra(
         total=sum(plain[1:], start=plain[0]),
-        even=plain[0] if even else None,
+        even=plain[0] if asked.even else None,
         weighted=None if weighted is None else sum(weighted[1:], start=weighted[0]),
-        weighted_even=weighted[0] if weighted is not None and halves else None,
+        weighted_even=weighted[0] if weighted is not None and asked.halves else None,
     )
 
 
-def _finish(
-    spectra: _Spectra,
-    plan: Resize,
-    pixel_size: float,
-    squares: SquaredFrequencies | None,
-    dose_filter: DoseFilter | None,
-    count: int,
-    halves: bool,
-    resolution: float | None,
-) -> Sums:
+def _finish(spectra: _Spectra, asked: _Asked, pixel_size: float, count: int, resolution: float | None) -> Sums:
     """Normalise, and transform back."""
+    plan, squares, dose_filter = asked.plan, asked.squares, asked.dose_filter
     evens, odds = (count + 1) // 2, max(count // 2, 1)
 
     def mean(spectrum: Array, number: int) -> Array:
@@ -290,7 +279,7 @@ def _finish(
         return inverse_to_plan(weighted, plan)
 
     even = odd = even_weighted = odd_weighted = dose_weighted = None
-    if halves and count > 1 and spectra.even is not None:
+    if asked.halves and count > 1 and spectra.even is not None:
         rest = spectra.total - spectra.even
         even, odd = mean(spectra.even, evens), mean(rest, odds)
         if spectra.weighted is not None and spectra.weighted_even is not None:

@@ -95,8 +95,10 @@ class AlignFrames(Step):
         """The movie as integers, its spectra for the alignment, and full-size sums."""
         pixels = int(facts.get("width") or 4096) * int(facts.get("height") or 4096)
         frames = int(facts.get("frame_count") or 50)
-        sums = 80 if getattr(params, "halves", False) else 50
-        return Cost(memory=300_000_000 + pixels * (frames + frames // 2 + sums))
+        extra = 80 if params.halves else 50
+        # a stack and its copy while it is written; a grid twice as fine on which frames are bent
+        extra += 8 * frames * params.save_aligned + 64 * params.exact_sums
+        return Cost(memory=300_000_000 + pixels * (frames + frames // 2 + extra))
 
     def run(self, inputs: Inputs, params: Params, work: Work) -> AlignedFrames:
         """Estimate the motion, sum, describe."""

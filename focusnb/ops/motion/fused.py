@@ -23,6 +23,8 @@ FloatArray = NDArray[np.floating[Any]]
 
 TOGETHER = 4  # frames interpolated before they are added: the sums are fetched from the cache once for all of them
 
+LANES = 16  # pixels of a register, in whose multiples rows of the room are laid out
+
 STEADY = 0.02  # px of change over a cell that need not be followed
 
 
@@ -48,7 +50,7 @@ def add_moved(
     What lies outside a frame is mirrored. The result does not depend on the number of threads.
     """
     ny = raw.shape[1]
-    factor = np.ones((1, raw.shape[2]), np.float32) if gain is None else gain
+    factor = np.ones((1, raw.shape[2]), np.float32) if gain is None else np.ascontiguousarray(gain)
 
     def add(first_row: int) -> None:
         _add_tiles(raw, factor, shifts, weights, taps, totals, first_row, cells.rows, cells.columns, cells.spread)
@@ -57,58 +59,101 @@ def add_moved(
         list(pool.map(add, range(0, ny, ROWS)))
 
 
-# Inner loops are functions of one-dimensional slices: two indices with their wrap-around keep numba from vectorising.
+# Kernels take flat arrays and offsets without a sign: slices are counted references, which cost more than the pixels
+# of a register, and a second index with its wrap-around keeps numba from vectorising.
 @compiled
-def _multiply(row: Array, gain: Array, line: Array) -> None:
-    for x in range(line.shape[0]):
-        line[x] = np.float32(row[x]) * gain[x]
+def _multiply(
+    frame: Array,
+    at: int,
+    gain: Array,
+    gain_at: int,
+    step: int,
+    gain_step: int,
+    block: Array,
+    into: int,
+    size: tuple[int, int],
+) -> None:
+    """Fill rows of a block with counts times the gain; ``step`` apart in the frame, ``gain_step`` in the gain."""
+    stride = block.shape[1]
+    flat = block.reshape(-1)
+    for y in range(size[0]):
+        a, g, b = np.uintp(at + y * step), np.uintp(gain_at + y * gain_step), np.uintp(into + y * stride)
+        for x in range(np.uintp(size[1])):
+            flat[b + x] = np.float32(frame[a + x]) * gain[g + x]
 
 
-# One array and offsets without a sign: each further array would be compared with the others, lest they overlap.
 @compiled
-def _filter(source: Array, step: int, taps: Array, slopes: Array, ramp: Array, line: Array) -> None:
-    """Fill line[x] = Σ_j (taps[j] + x slopes[j]) source[x + j step]."""
+def _filter(source: Array, at: int, step: int, taps: Array, slopes: Array, line: Array, into: int, width: int) -> None:
+    """Fill line[into + x] = Σ_j (taps[j] + x slopes[j]) source[at + x + j step]."""
     ta, tb, tc, td, te, tf = taps[0], taps[1], taps[2], taps[3], taps[4], taps[5]
     sa, sb, sc, sd, se, sf = slopes[0], slopes[1], slopes[2], slopes[3], slopes[4], slopes[5]
-    b = np.uintp(step)
-    c, d, e, f = b + b, b + b + b, b + b + b + b, b + b + b + b + b
-    for x in range(np.uintp(line.shape[0])):
-        i = ramp[x]
-        line[x] = (
-            (ta + i * sa) * source[x]
-            + (tb + i * sb) * source[x + b]
-            + (tc + i * sc) * source[x + c]
-            + (td + i * sd) * source[x + d]
-            + (te + i * se) * source[x + e]
-            + (tf + i * sf) * source[x + f]
+    a, s, o = np.uintp(at), np.uintp(step), np.uintp(into)
+    b = a + s
+    c = b + s
+    d = c + s
+    e = d + s
+    f = e + s
+    for x in range(np.uintp(width)):
+        i = np.float32(np.int32(x))
+        line[o + x] = (
+            (ta + i * sa) * source[a + x]
+            + (tb + i * sb) * source[b + x]
+            + (tc + i * sc) * source[c + x]
+            + (td + i * sd) * source[d + x]
+            + (te + i * se) * source[e + x]
+            + (tf + i * sf) * source[f + x]
         )
 
 
 @compiled
-def _filter_steady(source: Array, step: int, taps: Array, line: Array) -> None:
-    """Fill line[x] = Σ_j taps[j] source[x + j step]."""
+def _filter_steady(source: Array, at: int, step: int, taps: Array, line: Array, into: int, width: int) -> None:
+    """Fill line[into + x] = Σ_j taps[j] source[at + x + j step]."""
     ta, tb, tc, td, te, tf = taps[0], taps[1], taps[2], taps[3], taps[4], taps[5]
-    b = np.uintp(step)
-    c, d, e, f = b + b, b + b + b, b + b + b + b, b + b + b + b + b
-    for x in range(np.uintp(line.shape[0])):
-        line[x] = (
-            ta * source[x]
-            + tb * source[x + b]
-            + tc * source[x + c]
-            + td * source[x + d]
-            + te * source[x + e]
-            + tf * source[x + f]
+    a, s, o = np.uintp(at), np.uintp(step), np.uintp(into)
+    b = a + s
+    c = b + s
+    d = c + s
+    e = d + s
+    f = e + s
+    for x in range(np.uintp(width)):
+        line[o + x] = (
+            ta * source[a + x]
+            + tb * source[b + x]
+            + tc * source[c + x]
+            + td * source[d + x]
+            + te * source[e + x]
+            + tf * source[f + x]
         )
 
 
 @compiled
-def _add_four(line: Array, source: Array, step: int, weights: Array) -> None:
-    """Add four lines of the source, ``step`` apart."""
-    wa, wb, wc, wd = weights[0], weights[1], weights[2], weights[3]
-    b = np.uintp(step)
-    c, d = b + b, b + b + b
-    for x in range(np.uintp(line.shape[0])):
-        line[x] += wa * source[x] + wb * source[x + b] + wc * source[x + c] + wd * source[x + d]
+def _add_to_five(moved: Array, weights: Array, first: int, sums: Array) -> None:
+    """Add four moved tiles to five sums from the first one on: each tile is fetched once for all of them."""
+    w = weights
+    size = np.uintp(ROWS * COLUMNS)
+    o = np.uintp(first) * size
+    p = o + size
+    q = p + size
+    r = q + size
+    s = r + size
+    i, f = size, np.uintp(first)
+    for x in range(size):
+        a, b, c, d = moved[x], moved[i + x], moved[i + i + x], moved[i + i + i + x]
+        sums[o + x] += w[f, 0] * a + w[f, 1] * b + w[f, 2] * c + w[f, 3] * d
+        sums[p + x] += w[f + 1, 0] * a + w[f + 1, 1] * b + w[f + 1, 2] * c + w[f + 1, 3] * d
+        sums[q + x] += w[f + 2, 0] * a + w[f + 2, 1] * b + w[f + 2, 2] * c + w[f + 2, 3] * d
+        sums[r + x] += w[f + 3, 0] * a + w[f + 3, 1] * b + w[f + 3, 2] * c + w[f + 3, 3] * d
+        sums[s + x] += w[f + 4, 0] * a + w[f + 4, 1] * b + w[f + 4, 2] * c + w[f + 4, 3] * d
+
+
+@compiled
+def _add_to_one(moved: Array, weights: Array, first: int, sums: Array) -> None:
+    """Add four moved tiles to one sum."""
+    wa, wb, wc, wd = weights[first, 0], weights[first, 1], weights[first, 2], weights[first, 3]
+    size = np.uintp(ROWS * COLUMNS)
+    o, i = np.uintp(first) * size, size
+    for x in range(size):
+        sums[o + x] += wa * moved[x] + wb * moved[i + x] + wc * moved[i + i + x] + wd * moved[i + i + i + x]
 
 
 @compiled
@@ -119,6 +164,8 @@ def _add(line: Array, total: Array) -> None:
 
 @compiled
 def _mirror(i: int, size: int) -> int:
+    if 0 <= i < size:
+        return i
     i %= 2 * size
     return i if i < size else 2 * size - 1 - i
 
@@ -127,19 +174,26 @@ def _mirror(i: int, size: int) -> int:
 def _load(frame: Array, gain: Array, top: int, left: int, block: Array, height: int, width: int) -> None:
     """Fill a block with the corrected counts from row ``top`` and column ``left``, mirrored outside the frame."""
     ny, nx = frame.shape
-    inside_from, inside_to = min(max(-left, 0), width), max(min(nx - left, width), 0)
+    flat, gains = frame.reshape(-1), gain.reshape(-1)
+    gain_step = nx if gain.shape[0] > 1 else 0
+    if top >= 0 and left >= 0 and top + height <= ny and left + width <= nx:
+        _multiply(flat, top * nx + left, gains, top * gain_step + left, nx, gain_step, block, 0, (height, width))
+        return
+    before, stop = min(max(-left, 0), width), max(min(nx - left, width), 0)
     for i in range(height):
         y = _mirror(top + i, ny)
-        g = y % gain.shape[0]
-        if inside_to > inside_from:
-            start, stop = left + inside_from, left + inside_to
-            _multiply(frame[y, start:stop], gain[g, start:stop], block[i, inside_from:inside_to])
-        for j in range(min(inside_from, width)):
+        at, gain_at = y * nx, y * gain_step
+        if stop > before:
+            first = left + before
+            _multiply(
+                flat, at + first, gains, gain_at + first, 0, 0, block, i * block.shape[1] + before, (1, stop - before)
+            )
+        for j in range(min(before, width)):
             x = _mirror(left + j, nx)
-            block[i, j] = np.float32(frame[y, x]) * gain[g, x]
-        for j in range(max(inside_to, inside_from), width):
+            block[i, j] = np.float32(flat[at + x]) * gains[gain_at + x]
+        for j in range(max(stop, before), width):
             x = _mirror(left + j, nx)
-            block[i, j] = np.float32(frame[y, x]) * gain[g, x]
+            block[i, j] = np.float32(flat[at + x]) * gains[gain_at + x]
 
 
 @compiled
@@ -177,36 +231,42 @@ def _interpolate_taps(table: Array, fraction: float, slope: float, columns: int,
 
 @compiled
 def _move(
-    block: Array, cells: Array, table: Array, low: tuple[int, int], rows: int, columns: int, taps: Array, moved: Array
+    block: Array,
+    cells: Array,
+    table: Array,
+    low: tuple[int, int],
+    size: tuple[int, int],
+    room: tuple[Array, Array],
+    moved: Array,
+    into: int,
 ) -> None:
     """Interpolate a tile from its block, cell by cell."""
-    line = np.empty(columns + TAPS - 1, np.float32)
-    ramp = np.arange(columns + TAPS - 1).astype(np.float32)
-    flat = block.reshape(-1)
+    rows, columns = size
+    taps, line = room
+    stride, flat = block.shape[1], block.reshape(-1)
     across, s_across, along, s_along = taps[0], taps[1], taps[2], taps[3]
     k = 0
     for cy in range(ROWS // rows):
         for cx in range(COLUMNS // columns):
             x = cx * columns
-            start = x + int(cells[k, 1]) - low[1]
-            above = int(cells[k, 0]) - low[0]
+            at = (cy * rows + int(cells[k, 0]) - low[0]) * stride + x + int(cells[k, 1]) - low[1]
             slope_y, slope_x = cells[k, 4], cells[k, 5]
             _interpolate_taps(table, cells[k, 2], slope_y, columns, across, s_across)
             _interpolate_taps(table, cells[k, 3], slope_x, columns, along, s_along)
             for j in range(TAPS):
                 across[j] -= BEFORE * s_across[j]
             steady_y, steady_x = abs(slope_y) * columns < STEADY, abs(slope_x) * columns < STEADY
-            for y in range(cy * rows, (cy + 1) * rows):
-                source = flat[(y + above) * block.shape[1] + start :]
-                result = moved[y, x : x + columns]
+            for y in range(rows):
+                # a register more than the columns holds what the taps along x reach for
                 if steady_y:
-                    _filter_steady(source, block.shape[1], across, line)
+                    _filter_steady(flat, at + y * stride, stride, across, line, 0, columns + LANES)
                 else:
-                    _filter(source, block.shape[1], across, s_across, ramp, line)
+                    _filter(flat, at + y * stride, stride, across, s_across, line, 0, columns + LANES)
+                result = into + (cy * rows + y) * COLUMNS + x
                 if steady_x:
-                    _filter_steady(line, 1, along, result)
+                    _filter_steady(line, 0, 1, along, moved, result, columns)
                 else:
-                    _filter(line, 1, along, s_along, ramp, result)
+                    _filter(line, 0, 1, along, s_along, moved, result, columns)
             k += 1
 
 
@@ -220,31 +280,42 @@ def _add_tile(
     corner: tuple[int, int],
     size: tuple[int, int],
     block: Array,
+    room: tuple[Array, Array],
     moved: Array,
     local: Array,
 ) -> None:
-    """Interpolate all frames at one tile and add them to its local sums."""
+    """Interpolate all frames at one tile and add them to its local sums, flat."""
     rows, columns = size
     shape = raw.shape[1:]
     cells = np.empty(((ROWS // rows) * (COLUMNS // columns), 6))
-    taps = np.empty((4, TAPS), np.float32)
-    four = np.zeros(TOGETHER, np.float32)
-    flat = moved.reshape(-1)
+    four = np.zeros((weights.shape[0], TOGETHER), np.float32)
     for first in range(0, raw.shape[0], TOGETHER):
         count = min(TOGETHER, raw.shape[0] - first)
         for g in range(count):
             t = first + g
             _place_cells(shifts[t], shape, corner[0], corner[1], rows, columns, cells)
             low = (int(cells[:, 0].min()), int(cells[:, 1].min()))
-            height = int(cells[:, 0].max()) - low[0] + ROWS + TAPS - 1
-            width = int(cells[:, 1].max()) - low[1] + COLUMNS + TAPS - 1
+            # of the last tiles only what lies in the field
+            height = int(cells[:, 0].max()) - low[0] + min(ROWS, shape[0] - corner[0]) + TAPS - 1
+            width = int(cells[:, 1].max()) - low[1] + min(COLUMNS, shape[1] - corner[1]) + TAPS - 1
             _load(raw[t], gain, corner[0] + low[0] - BEFORE, corner[1] + low[1] - BEFORE, block, height, width)
-            _move(block, cells, table, low, rows, columns, taps, moved[g])
-        for r in range(weights.shape[0]):
-            four[:] = 0.0
-            four[:count] = weights[r, first : first + count]
-            for y in range(ROWS):
-                _add_four(local[r, y], flat[y * COLUMNS :], ROWS * COLUMNS, four)
+            _move(block, cells, table, low, size, room, moved, g * ROWS * COLUMNS)
+        four[:] = 0.0
+        four[:, :count] = weights[:, first : first + count]
+        r = 0
+        while r + 5 <= weights.shape[0]:
+            _add_to_five(moved, four, r, local)
+            r += 5
+        for one in range(r, weights.shape[0]):
+            _add_to_one(moved, four, one, local)
+
+
+@compiled
+def _aligned(size: int) -> Array:
+    """Return zeros, (size,) float32, that begin where a line of the cache does."""
+    room = np.zeros(size + LANES, np.float32)
+    start = (-(room.ctypes.data // 4)) % LANES
+    return room[start : start + size]
 
 
 @compiled
@@ -262,13 +333,18 @@ def _add_tiles(
 ) -> None:
     """Add all frames to the tiles of one row of tiles."""
     ny, nx = raw.shape[1:]
-    block = np.empty((ROWS + TAPS - 1 + spread, COLUMNS + TAPS - 1 + spread), np.float32)
-    moved = np.zeros((TOGETHER, ROWS, COLUMNS), np.float32)
-    local = np.empty((weights.shape[0], ROWS, COLUMNS), np.float32)
+    # what lies beyond the counts in a row is read, but not used
+    stride = -(-(COLUMNS + LANES + spread) // LANES) * LANES
+    height = ROWS + TAPS - 1 + spread
+    block = _aligned(height * stride).reshape((height, stride))
+    room = (np.empty((4, TAPS), np.float32), _aligned(COLUMNS + LANES))
+    moved = _aligned(TOGETHER * ROWS * COLUMNS)
+    local = _aligned(weights.shape[0] * ROWS * COLUMNS)
     for left in range(0, nx, COLUMNS):
         local[:] = 0.0
-        _add_tile(raw, gain, shifts, weights, table, (top, left), (rows, columns), block, moved, local)
+        _add_tile(raw, gain, shifts, weights, table, (top, left), (rows, columns), block, room, moved, local)
         width = min(COLUMNS, nx - left)
         for r in range(weights.shape[0]):
             for y in range(min(ROWS, ny - top)):
-                _add(local[r, y, :width], totals[r, top + y, left : left + width])
+                start = (r * ROWS + y) * COLUMNS
+                _add(local[start : start + width], totals[r, top + y, left : left + width])

@@ -22,6 +22,8 @@ from typing import Any
 import _common
 import numpy as np
 
+from focusnb.processing.heap import ONE_ARENA
+
 CASES = {
     # rows, columns, frames, counts per pixel and frame; moved in whole by a drift of an eighth of a pixel per frame
     "small": (1024, 1024, 24, 1.12),
@@ -146,6 +148,9 @@ def measure(name: str, repeat: int) -> dict[str, Any]:
     """All numbers of one movie, in this process."""
     import psutil
 
+    from focusnb.processing.heap import keep_freed_memory
+
+    keep_freed_memory()  # as a worker does
     with tempfile.TemporaryDirectory() as scratch:
         facts = write_case(name, Path(scratch))
         crop = name == "super"
@@ -202,6 +207,7 @@ def main() -> None:
     # one thread, as a worker of a cluster has
     surroundings = {
         **os.environ,
+        **ONE_ARENA,
         **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"),
     }
     for name in options.names or ["small", "large"]:

@@ -80,8 +80,11 @@ def align(
     Facts are read from the file and from the mdoc or XML beside it, as an import does; --set gives what they do not
     tell. A movie that cannot be aligned is told, and the others go on.
     """
+    from focusnb.processing.heap import keep_freed_memory
+
     chain = _chain(steps)
     asked = _Asked(_given(facts, gain, defects), chain, _calls(chain, params), out, force, gpu)
+    keep_freed_memory()
     records = [_align_one(movie, folder, asked) for movie, folder in _folders(movies, out).items()]
     _summarise(records)
     if as_json:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from focusnb.compiled import compiled
 from focusnb.ops.backend import Array, array_namespace, like, ndimage_namespace, to_numpy
 
 RADIUS = 2
@@ -50,7 +51,7 @@ def prepare_bad_pixels(mask: Array) -> BadPixels:
     """
     bad = to_numpy(mask).astype(bool)
     ny, nx = bad.shape
-    y, x = np.nonzero(bad)
+    y, x = np.divmod(np.flatnonzero(bad), nx)
     if 4 * len(y) > bad.size:
         raise ValueError(f"{len(y)} of {bad.size} pixels are bad, more than a quarter; check gain and defects")
     neighbours = np.zeros((len(y), CANDIDATES), np.int64)
@@ -128,13 +129,13 @@ def find_hot_pixels(unaligned_sum: Array, *, false_alarms: float = 1e-3, known: 
     image = unaligned_sum.astype(xp.float32)
     if known is not None:
         image = fill_bad_pixels(image, prepare_bad_pixels(known))
-    excess, threshold = _excess_and_threshold(image, math.log(image.size / false_alarms))
+    excess = excess_over_mean(image)
+    threshold = _thresholds(image, excess, math.log(image.size / false_alarms))
     # the screening mean contains the pixel itself, and maybe a hot neighbour
-    suspects = to_numpy(xp.argwhere(excess > 0.8 * threshold))
+    suspects, limits = _above(excess, threshold, 0.8)
     mask = np.zeros(image.shape, bool)
     if len(suspects):
         surroundings = to_numpy(_surroundings(image, suspects))
-        limits = to_numpy(threshold[like(image, suspects[:, 0]), like(image, suspects[:, 1])])
         values = to_numpy(image[like(image, suspects[:, 0]), like(image, suspects[:, 1])])
         hot = values - np.percentile(surroundings, 80.0, axis=1) > limits
         mask[suspects[hot, 0], suspects[hot, 1]] = True
@@ -142,11 +143,49 @@ def find_hot_pixels(unaligned_sum: Array, *, false_alarms: float = 1e-3, known: 
     return found if known is None else found & ~known
 
 
-def _excess_and_threshold(image: Array, odds: float) -> tuple[Array, Array]:
-    """Return each pixel's excess over the 5 x 5 mean, and what it exceeds by chance with odds of exp(-odds), (y, x)."""
-    xp, ndimage = array_namespace(image), ndimage_namespace(image)
-    excess = image - ndimage.uniform_filter(image, 5, mode="reflect")
-    tile = min(64, *image.shape)
+def excess_over_mean(image: Array) -> Array:
+    """Return each pixel's excess over the mean of the 5 x 5 around it, (y, x) float32; the edge is mirrored."""
+    if not isinstance(image, np.ndarray):
+        return excess_over_mean_plain(image)
+    result = np.empty(image.shape, np.float32)
+    _excess(np.pad(image, RADIUS, mode="symmetric"), result)
+    return result
+
+
+def excess_over_mean_plain(image: Array) -> Array:
+    """Plain twin of ``excess_over_mean``."""
+    return image - ndimage_namespace(image).uniform_filter(image, 2 * RADIUS + 1, mode="reflect")
+
+
+@compiled
+def _add_rows(rows: Array, line: Array) -> None:
+    a, b, c, d, e = rows[0], rows[1], rows[2], rows[3], rows[4]
+    for x in range(line.shape[0]):
+        line[x] = a[x] + b[x] + c[x] + d[x] + e[x]
+
+
+@compiled
+def _subtract_mean(row: Array, line: Array, result: Array) -> None:
+    for x in range(result.shape[0]):
+        result[x] = row[x] - (line[x] + line[x + 1] + line[x + 2] + line[x + 3] + line[x + 4]) * np.float32(0.04)
+
+
+@compiled
+def _excess(padded: Array, result: Array) -> None:
+    line = np.empty(padded.shape[1], np.float32)
+    for y in range(result.shape[0]):
+        _add_rows(padded[y : y + 5], line)
+        _subtract_mean(padded[y + RADIUS, RADIUS:-RADIUS], line, result[y])
+
+
+def _tile_size(shape: tuple[int, ...]) -> int:
+    return int(min(64, *shape))
+
+
+def _thresholds(image: Array, excess: Array, odds: float) -> NDArray[np.float32]:
+    """Return what an excess stays below by chance with odds of 1 - exp(-odds), for each tile, on the host."""
+    xp = array_namespace(image)
+    tile = _tile_size(image.shape)
     rows, columns = image.shape[0] // tile, image.shape[1] // tile
 
     def tiles(values: Array) -> Array:
@@ -160,10 +199,26 @@ def _excess_and_threshold(image: Array, odds: float) -> tuple[Array, Array]:
     level = xp.maximum(xp.median(level, axis=-1), 0.5 * xp.mean(level, axis=-1))
     # Bernstein's bound: for scaled Poisson counts of unit u = variance / mean, P(excess > t) < exp(-odds)
     unit = noise**2 / xp.maximum(level, 1e-6) * (odds / 3.0)
-    threshold = (unit + xp.sqrt(unit**2 + 2.0 * odds * noise**2)).astype(xp.float32)
-    y = xp.minimum(xp.arange(image.shape[0]) // tile, rows - 1)
-    x = xp.minimum(xp.arange(image.shape[1]) // tile, columns - 1)
-    return excess, threshold[y][:, x]
+    threshold: NDArray[np.float32] = to_numpy(unit + xp.sqrt(unit**2 + 2.0 * odds * noise**2)).astype(np.float32)
+    return threshold
+
+
+def _above(
+    excess: Array, threshold: NDArray[np.float32], part: float
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return where an excess is above a part of its tile's threshold, (n, 2), and that threshold, on the host."""
+    xp, tile = array_namespace(excess), _tile_size(excess.shape)
+    last = np.array(threshold.shape) - 1
+    found = []
+    for row in range(last[0] + 1):
+        stop = None if row == last[0] else (row + 1) * tile
+        columns = np.minimum(np.arange(excess.shape[1]) // tile, last[1])
+        limits = like(excess, part * threshold[row][columns])
+        places = to_numpy(xp.argwhere(excess[row * tile : stop] > limits))
+        found.append(places + np.array([row * tile, 0]))
+    suspects = np.concatenate(found)
+    y, x = np.minimum(suspects // tile, last).T
+    return suspects, threshold[y, x]
 
 
 def _surroundings(image: Array, positions: NDArray[np.int64]) -> Array:

@@ -203,14 +203,32 @@ def _add_product(row: Array, gain: Array, line: Array) -> None:
 
 
 @compiled
+def _set_two_products(rows: tuple[Array, Array], gains: tuple[Array, Array], line: Array) -> None:
+    """Fill a line with the sum of two rows times their gain."""
+    first, second = rows
+    gain_first, gain_second = gains
+    for x in range(line.shape[0]):
+        line[x] = np.float32(first[x]) * gain_first[x] + np.float32(second[x]) * gain_second[x]
+
+
+@compiled
 def _add(row: Array, line: Array) -> None:
     for x in range(line.shape[0]):
         line[x] += np.float32(row[x])
 
 
 @compiled
+def _fold_two(line: Array, result: Array, scale: float) -> None:
+    for x in range(result.shape[0]):
+        result[x] = (line[2 * x] + line[2 * x + 1]) * scale
+
+
+@compiled
 def _fold(line: Array, result: Array, factor: int) -> None:
     scale = np.float32(1.0 / (factor * factor))
+    if factor == 2:
+        _fold_two(line, result, scale)
+        return
     for x in range(result.shape[0]):
         total = np.float32(0.0)
         for i in range(factor):
@@ -223,9 +241,15 @@ def _bin_with_gain(frame: Array, gain: Array, result: Array, factor: int) -> Non
     width = result.shape[1] * factor
     line = np.empty(width, np.float32)
     for y in range(result.shape[0]):
-        line[:] = 0.0
-        for i in range(factor):
-            _add_product(frame[y * factor + i, :width], gain[y * factor + i, :width], line)
+        top, begun = y * factor, 0
+        if factor % 2 == 0:
+            rows, gains = (frame[top, :width], frame[top + 1, :width]), (gain[top, :width], gain[top + 1, :width])
+            _set_two_products(rows, gains, line)
+            begun = 2
+        else:
+            line[:] = 0.0
+        for i in range(begun, factor):
+            _add_product(frame[top + i, :width], gain[top + i, :width], line)
         _fold(line, result[y], factor)
 
 

@@ -11,6 +11,7 @@ import dask
 from distributed import Nanny, Scheduler, SpecCluster
 from distributed.deploy.cluster import Cluster
 
+from focusnb.processing.heap import ONE_ARENA
 from focusnb.processing.licence import MEMORY_SHARE
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "FOCUSNB_THREADS")
@@ -95,7 +96,7 @@ def options_of(spec: WorkerSpec) -> dict[str, Any]:
         "nthreads": 1,
         "memory_limit": spec.memory,
         "resources": {"memory": int(MEMORY_SHARE * spec.memory), **spec.resources},
-        "env": {**dict.fromkeys(THREADS, str(spec.threads)), **spec.environment},
+        "env": {**dict.fromkeys(THREADS, str(spec.threads)), **ONE_ARENA, **spec.environment},
         "dashboard": False,
         "silence_logs": logging.CRITICAL,
         "preload": ["focusnb.processing.worker"],

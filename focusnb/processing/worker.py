@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import faulthandler
-import gc
 import json
 import os
 import pickle
@@ -14,7 +12,6 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ from distributed import WorkerPlugin, get_worker
 
 from focusnb.io.processes import began as process_began
 from focusnb.processing import licence
+from focusnb.processing.heap import give_freed_memory_back, keep_freed_memory
 from focusnb.processing.warming import Mark, keep_kernels, warm_up
 from focusnb.steps.task import Outcome, Progress, StepCall, StepOutcome, Task, run_task
 
@@ -36,6 +34,9 @@ PROGRAMS = 1.0
 
 SLOW = 0.5
 """Seconds of a task after which memory is given back: it costs more than a small task itself."""
+
+IDLE = 5.0
+"""Seconds without a task after which memory is given back: the next movie would need the same again."""
 
 LONGEST = 1e8
 """Seconds of a time-out that the interpreter can count."""
@@ -58,8 +59,9 @@ class Station(WorkerPlugin):
         self._use_gpu = use_gpu
 
     def setup(self, worker: Any) -> None:
-        """Leave Ctrl-C to the client, switch dask's own care for memory off, and warm up."""
+        """Leave Ctrl-C to the client, keep freed memory, switch dask's own care for it off, and warm up."""
         leave_interrupts_to_the_client()
+        keep_freed_memory()
         # a paused worker would wait for ever: what fills its memory is no result that dask could spill
         worker.memory_manager.memory_pause_fraction = False
         worker.memory_manager.memory_spill_fraction = False
@@ -119,33 +121,15 @@ def run_on_worker(task: Task, secret: str, topic: str) -> Outcome | str | None:
         try:
             outcome = replace(run_task(task, watch.emit, watch), worker=watch.worker_name)
         finally:
-            _here.end()
+            _here.end(kept_memory=time.monotonic() - began > SLOW)
             watch.close()
         watch.write(outcome)
-        if time.monotonic() - began > SLOW:
-            _give_memory_back()
         return outcome
 
 
 def _name(worker: Any) -> str:
     local = worker.address.startswith(("tcp://127.", "inproc:"))
     return str(worker.name) if local else f"{worker.name} ({socket.gethostname()})"
-
-
-def _give_memory_back() -> None:
-    gc.collect()
-    if _trim is not None:
-        _trim(0)
-
-
-def _find_trim() -> Callable[[int], int] | None:
-    try:
-        return ctypes.CDLL(None).malloc_trim  # type: ignore[no-any-return]
-    except (OSError, AttributeError):  # only the C library of GNU has it
-        return None
-
-
-_trim = _find_trim()
 
 
 class _Watch:
@@ -312,6 +296,7 @@ class _Here:
         self._warm = threading.Event()
         self._warm.set()
         self._begun = threading.Event()
+        self._keeps_memory = False
         self._thread: threading.Thread | None = None
 
     def begin(self, watch: _Watch) -> None:
@@ -321,13 +306,17 @@ class _Here:
             self._thread = threading.Thread(target=self._look, name="focusnb-watch", daemon=True)
             self._thread.start()
 
-    def end(self) -> None:
+    def end(self, *, kept_memory: bool) -> None:
         self.watch = None
+        self._keeps_memory |= kept_memory
         self._begun.clear()
 
     def _look(self) -> None:
         while True:
-            self._begun.wait()
+            if not self._begun.wait(IDLE if self._keeps_memory else None):
+                self._keeps_memory = False
+                give_freed_memory_back()
+                continue
             time.sleep(LOOK)
             watch = self.watch
             if watch is not None:

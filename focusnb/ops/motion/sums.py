@@ -235,7 +235,8 @@ def _sum_in_real_space(
 def _fill(total: Array, shape: tuple[int, int]) -> None:
     """Fill what lies beyond a frame with its mean."""
     ny, nx = shape
-    mean = float(total[:ny, :nx].mean(dtype=np.float64))
+    # by rows: numpy adds along a contiguous axis in pairs and several at once
+    mean = float(total[:ny, :nx].mean(axis=1).mean())
     total[ny:, :] = mean
     total[:ny, nx:] = mean
 

@@ -191,6 +191,19 @@ MoviePixelSize = Annotated[
         help="Of the corrected frames: half the recorded one where an EER movie is read on the 8K grid.",
     ),
 ]
+EerGrid = Annotated[
+    int, quantity("EER grid", unit="×", star="rlnEERUpsampling", group="Recording", help="Over that of the detector.")
+]
+EerGrouping = Annotated[
+    int,
+    quantity(
+        "EER grouping",
+        unit="",
+        star="rlnEERGrouping",
+        group="Recording",
+        help="Hardware frames in each frame; empty where they are not all as many.",
+    ),
+]
 BadPixels = Annotated[int, quantity("Bad pixels", unit="px", group="Recording", ge=0)]
 MeanCounts = Annotated[
     float, quantity("Mean counts", unit="e⁻/px/frame", group="Dose", precision=3, help="Per physical pixel and frame.")

@@ -142,6 +142,17 @@ class Movie:
         self._frames.close()
 
 
+def decoding_threads(default: int = 1) -> int:
+    """Return how many frames may be decoded at the same time: FOCUSNB_THREADS, which a worker's cluster sets."""
+    given = os.environ.get("FOCUSNB_THREADS", "")
+    return max(1, int(given)) if given.isdecimal() else default
+
+
+def usable_cores() -> int:
+    """Return the cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def open_movie(path: str | os.PathLike[str], *, flip: bool | None = None, eer: EerOptions | None = None) -> Movie:
     """Open a movie, a stack or a single image (one frame) for reading; use it in a ``with`` statement.
 

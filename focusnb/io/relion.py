@@ -31,6 +31,7 @@ class Motion:
     start_frame : the first used frame, counted from 1
     local_coefficients : RELION's 36 numbers, 18 for x and 18 for y, each three powers of time for 1, x, x², y, y², xy
     hot_pixels : (n, 2) of y, x
+    eer_upsampling, eer_grouping : grid of an EER movie over that of the detector, and hardware frames in a frame
     """
 
     movie_name: str
@@ -46,6 +47,8 @@ class Motion:
     start_frame: int = 1
     local_coefficients: npt.NDArray[np.float64] | None = None
     hot_pixels: npt.NDArray[np.float64] | None = None
+    eer_upsampling: int | None = None
+    eer_grouping: int | None = None
 
 
 def write_motion(
@@ -64,6 +67,8 @@ def write_motion(
     start_frame: int = 1,
     local_coefficients: npt.ArrayLike | None = None,
     hot_pixels: npt.ArrayLike | None = None,
+    eer_upsampling: int | None = None,
+    eer_grouping: int | None = None,
     comment: str = "",
 ) -> None:
     """Write the motion of a movie in RELION's format, atomically; the arguments are the fields of :class:`Motion`.
@@ -98,6 +103,8 @@ def write_motion(
         "rlnMicrographPreExposure": f"{prior_dose:.6f}",
         "rlnVoltage": None if voltage is None else f"{voltage:.6f}",
         "rlnMicrographStartFrame": start_frame,
+        "rlnEERUpsampling": eer_upsampling,
+        "rlnEERGrouping": eer_grouping,
         "rlnMotionModelVersion": 0 if local_coefficients is None else 1,
     }
     blocks: dict[str, Any] = {
@@ -167,6 +174,8 @@ def read_motion(path: str | os.PathLike[str]) -> Motion:
         start_frame=int(number("rlnMicrographStartFrame", 1)),
         local_coefficients=coefficients,
         hot_pixels=places,
+        eer_upsampling=int(number("rlnEERUpsampling")) if "rlnEERUpsampling" in general else None,
+        eer_grouping=int(number("rlnEERGrouping")) if "rlnEERGrouping" in general else None,
     )
 
 

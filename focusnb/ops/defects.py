@@ -203,9 +203,7 @@ def _thresholds(image: Array, excess: Array, odds: float) -> NDArray[np.float32]
     return threshold
 
 
-def _above(
-    excess: Array, threshold: NDArray[np.float32], part: float
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def _above(excess: Array, threshold: NDArray[np.float32], part: float) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return where an excess is above a part of its tile's threshold, (n, 2), and that threshold, on the host."""
     xp, tile = array_namespace(excess), _tile_size(excess.shape)
     last = np.array(threshold.shape) - 1

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from focusnb.compiled import compiled
+from focusnb.ops import transfer
 from focusnb.ops.backend import Array, array_namespace
 from focusnb.ops.defects import BadPixels, fill_bad_pixels, replace_bad_pixels
 from focusnb.ops.fourier import pad_mean
+
+COPIED = 16
+"""Frames repaired at a time, where they have to be copied for it."""
 
 
 class CorrectedFrames:
@@ -23,6 +28,8 @@ class CorrectedFrames:
     counts_scale : factor to counts, for linear recordings
     in_place : ``raw`` belongs to these frames: its bad pixels are replaced in it now, not in a copy of a frame whenever
         one is taken. An array that cannot be written to is left as it is.
+    device, batch : module of the arrays that frames become when they are taken, for a movie on the host which does not
+        fit on the device, and how many cross together; ``gain`` is there. By default they stay what ``raw`` is.
     Raises ValueError when shapes do not fit.
     """
 
@@ -35,8 +42,10 @@ class CorrectedFrames:
         seed: int = 0,
         counts_scale: float = 1.0,
         in_place: bool = False,
+        device: Any = None,
+        batch: int = 1,
     ) -> None:
-        xp = array_namespace(raw, gain)
+        xp = array_namespace(raw, gain) if device is None else device
         if raw.ndim != 3 or raw.shape[0] < 1:
             raise ValueError(f"a movie has frames, rows and columns; this array has the shape {tuple(raw.shape)}")
         frame_shape = (int(raw.shape[1]), int(raw.shape[2]))
@@ -45,7 +54,10 @@ class CorrectedFrames:
         if bad_pixels is not None and bad_pixels.shape != frame_shape:
             raise ValueError(f"the bad pixels are of frames of {bad_pixels.shape} pixels, these have {frame_shape}")
         # half precision is a way to store, not to compute: the compiled kernels do not take it
-        self.raw = raw.astype(xp.float32) if raw.dtype == xp.float16 else raw
+        self.raw = raw.astype(np.float32) if raw.dtype == np.float16 else raw
+        self._device, self._batch = device, batch
+        self.here = self.raw if device is None else device.empty(0, dtype=np.float32)
+        """An array of the kind that frames are given as."""
         self.bad_pixels = bad_pixels if bad_pixels is not None and len(bad_pixels) else None
         self.seed = seed
         self.first = 0  # recorded frames before these
@@ -86,7 +98,7 @@ class CorrectedFrames:
 
     def __getitem__(self, index: int) -> Array:
         """Return a corrected frame, (y, x) float32, an array of its own."""
-        xp = array_namespace(self.raw)
+        xp = array_namespace(self.here)
         frame = self.repaired_frame(index)
         if self._factor is not None:
             return xp.multiply(frame, self._factor, dtype=xp.float32)
@@ -104,7 +116,7 @@ class CorrectedFrames:
         if self._to_replace is not None:
             frame = frame.copy()
             replace_bad_pixels(frame, self._to_replace, exposure=self.seed, index=self.first + index)
-        return frame
+        return frame if self._device is None else self._device.asarray(frame)
 
     def _replace(self, raw: Array) -> None:
         """Replace the bad pixels of all frames (t, y, x) in place."""
@@ -117,22 +129,21 @@ class CorrectedFrames:
         """What raw counts are multiplied by, (y, x) float32; None where they are as corrected."""
         return self._factor
 
-    def repaired(self) -> Array:
-        """Return the raw frames with their bad pixels replaced, (t, y, x), contiguous; not to be written to.
+    def batches(self) -> Iterator[tuple[int, Array]]:
+        """Yield (index of the first, raw frames (t, y, x)) with their bad pixels replaced, contiguous, to be read only.
 
-        A copy of them all, unless there is nothing to replace: take it of a few frames (``between``).
+        All at once where they lie in memory as they are wanted. What is yielded may be overwritten later on.
         """
-        xp = array_namespace(self.raw)
         if self._to_replace is None:
-            return xp.ascontiguousarray(self.raw)
-        raw = xp.ascontiguousarray(self.raw.copy())
-        self._replace(raw)
-        return raw
-
-    @property
-    def is_repaired(self) -> bool:
-        """Whether ``repaired`` gives the frames in memory, without a copy."""
-        return self._to_replace is None and bool(self.raw.flags.c_contiguous)
+            raw = array_namespace(self.raw).ascontiguousarray(self.raw)
+            yield from [(0, raw)] if self._device is None else transfer.batches(self._device, raw, self._batch)
+            return
+        step = COPIED if self._device is None else self._batch
+        for start in range(0, len(self), step):
+            part = self.between(start, min(start + step, len(self)))
+            copied = array_namespace(self.raw).array(part.raw)
+            part._replace(copied)
+            yield start, copied if self._device is None else self._device.asarray(copied)
 
     def padded(self, index: int, shape: tuple[int, int], room: Array | None = None) -> Array:
         """Return a corrected frame enlarged at its far ends to ``shape``, filled with its mean.
@@ -157,7 +168,15 @@ class CorrectedFrames:
 
         Rows and columns that do not fill a block are left out.
         """
-        frame = self.repaired_frame(index)
+        return self._bin(self.repaired_frame(index), factor)
+
+    def all_binned(self, factor: int) -> Iterator[Array]:
+        """Yield all frames as ``binned`` gives them."""
+        if isinstance(self.here, np.ndarray):
+            return (self.binned(index, factor) for index in range(len(self)))
+        return (self._bin(raw[i], factor) for _, raw in self.batches() for i in range(len(raw)))
+
+    def _bin(self, frame: Array, factor: int) -> Array:
         if not isinstance(frame, np.ndarray):
             return bin_plain(frame, self._factor, factor)
         result = np.empty((frame.shape[0] // factor, frame.shape[1] // factor), np.float32)
@@ -169,19 +188,20 @@ class CorrectedFrames:
 
     def sum(self, start: int = 0, step: int = 1) -> Array:
         """Return the unaligned sum of corrected frames, (y, x) float32; step 2 with start 0 or 1 gives the halves."""
-        xp = array_namespace(self.raw)
+        xp = array_namespace(self.here)
         total = xp.zeros(self.raw.shape[1:], dtype=xp.float32)
-        for index in range(start, len(self), step):
-            frame = self.repaired_frame(index)
-            if isinstance(frame, np.ndarray):
-                _accumulate(frame, total)
-            else:
-                total += frame
+        if isinstance(total, np.ndarray):
+            for index in range(start, len(self), step):
+                _accumulate(self.repaired_frame(index), total)
+        else:
+            for first, raw in self.batches():
+                for i in range((start - first) % step, len(raw), step):
+                    total += raw[i]
         return total if self._factor is None else total * self._factor
 
     def raw_mean(self) -> Array:
         """Return the mean raw frame, (y, x) float32, without the gain; repaired only where that was done in place."""
-        return CorrectedFrames(self.raw).sum() / len(self)
+        return CorrectedFrames(self.raw, device=self._device, batch=self._batch).sum() / len(self)
 
 
 def bin_plain(frame: Array, gain: Array | None, factor: int) -> Array:
@@ -218,7 +238,7 @@ def _add(row: Array, line: Array) -> None:
 
 
 @compiled
-def _fold_two(line: Array, result: Array, scale: float) -> None:
+def _fold_two(line: Array, result: Array, scale: Any) -> None:
     for x in range(result.shape[0]):
         result[x] = (line[2 * x] + line[2 * x + 1]) * scale
 

@@ -66,7 +66,7 @@ def test_motion_comes_back(tmp_path: Path) -> None:
     write_motion(
         tmp_path / "motion.star", **GENERAL, shifts=shifts(), gain_name="gain.mrc", defect_name="defects.txt",
         binning=2,
-        local_coefficients=coefficients, hot_pixels=places, comment="focusnb",
+        local_coefficients=coefficients, hot_pixels=places, eer_upsampling=2, eer_grouping=17, comment="focusnb",
     )  # fmt: skip
     motion = read_motion(tmp_path / "motion.star")
     for name, value in GENERAL.items():
@@ -80,6 +80,7 @@ def test_motion_comes_back(tmp_path: Path) -> None:
         2.0,
         1,
     )
+    assert (motion.eer_upsampling, motion.eer_grouping) == (2, 17)
 
 
 def test_the_file_holds_x_then_y_zeroed_on_the_first_used_frame(tmp_path: Path) -> None:
@@ -90,7 +91,7 @@ def test_the_file_holds_x_then_y_zeroed_on_the_first_used_frame(tmp_path: Path) 
     np.testing.assert_allclose(table, [[3, 0, 0], [4, -0.5, 0.25], [5, -1, 0.75], [6, -1.375, 1.25]])
     assert blocks["general"]["rlnMicrographStartFrame"] == 3
     assert blocks["general"]["rlnMotionModelVersion"] == 0
-    assert "rlnMicrographGainName" not in blocks["general"]
+    assert not {"rlnMicrographGainName", "rlnEERUpsampling", "rlnEERGrouping"} & set(blocks["general"])
     assert set(blocks) == {"general", "global_shift"}
     motion = read_motion(tmp_path / "motion.star")
     assert np.isnan(motion.shifts[:2]).all()

@@ -83,12 +83,14 @@ def test_both_grids_give_the_same_counts_and_dose(
     assert results.mean_counts == pytest.approx(expected, rel=0.02)
     assert results.dose_per_frame_used == pytest.approx(expected / 1.5**2, rel=0.02)
     assert results.dose_origin == "counts"
+    assert (results.eer_grid, results.eer_grouping) == (finer, HARDWARE_FRAMES // 12)
 
 
 def test_the_dose_follows_the_number_of_fractions(session: Any, tmp_path: Path) -> None:
     folder, _ = session
     results, frames = prepare(folder, tmp_path, params={"eer_dose_per_fraction": 2.0}, exposure_dose=31.0)
     assert (len(frames), results.dose_per_frame_used, results.dose_origin) == (16, 31 / 16, "exposure")
+    assert (results.eer_grid, results.eer_grouping) == (1, None)  # 60 hardware frames in 16 are three or four
     results, frames = prepare(folder, tmp_path, params={"eer_fractions": 10}, exposure_dose=31.0)
     assert (len(frames), results.dose_per_frame_used) == (10, 3.1)
     results, frames = prepare(folder, tmp_path, params={"eer_dose_per_fraction": 2.0}, dose_per_frame=0.5)

@@ -100,7 +100,7 @@ def bin_frames(frames: CorrectedFrames, *, pixel_size: float, group: int = 1) ->
     group : so many frames in a row are summed, the last ones with fewer
     Raises ValueError when a frame is constant, holds values that are not finite, or is too small.
     """
-    xp = array_namespace(frames.raw)
+    xp = array_namespace(frames.here)
     factor = choose_binning(frames.shape[1:], pixel_size)
     ny, nx = (n // factor for n in frames.shape[1:])
     if min(ny, nx) < SMALLEST:
@@ -108,10 +108,11 @@ def bin_frames(frames: CorrectedFrames, *, pixel_size: float, group: int = 1) ->
     starts = range(0, len(frames), group)
     images = xp.empty((len(starts), ny, nx), dtype=xp.float32)
     block = factor // 2 if factor % 2 == 0 else factor
+    parts = frames.all_binned(block)
     for i, start in enumerate(starts):
-        whole = frames.binned(start, block)
-        for t in range(start + 1, min(start + group, len(frames))):
-            whole += frames.binned(t, block)
+        whole = next(parts)
+        for _ in range(start + 1, min(start + group, len(frames))):
+            whole += next(parts)
         image = images[i]
         image[...] = halve(whole)[:ny, :nx] if block != factor else whole
         image -= float(image.mean())

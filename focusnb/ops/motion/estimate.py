@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -54,7 +55,7 @@ class MotionEstimate:
     field : the shifts to apply
     local : whether local motion is part of it, was worse than none on data not used for it, or was not asked for
     uncertainty : root mean square error of a frame's measurement before smoothing, pixels; infinite where the frames
-        have no more in common than noise: then nothing is moved
+        have no more in common than noise: then nothing is moved; NaN for a single frame
     converged : whether the last iteration changed no shift by more than the tolerance
     iterations : done over patches
     tracks : None where the field is too small for patches
@@ -112,7 +113,7 @@ def estimate_motion(
     binned = bin_frames(frames, pixel_size=pixel_size, group=size)
     shape = frames.shape[1:]
     if len(binned) == 1:
-        return MotionEstimate(MotionField(np.zeros((len(frames), 2)), shape), "off", 0.0, True, 0, None)
+        return MotionEstimate(MotionField(np.zeros((len(frames), 2)), shape), "off", math.nan, True, 0, None)
     grouped = None if dose is None else Dose(dose.per_frame * size, dose.prior, dose.voltage, dose.factor)
     shifts = start_shifts(binned, pixel_size=pixel_size, b_factor=b_factor)
 

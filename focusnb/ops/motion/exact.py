@@ -34,7 +34,7 @@ def moved_spectrum(
 
     room : an array returned before, to be overwritten
     """
-    xp, fft = array_namespace(frames.raw), fft_namespace(frames.raw)
+    xp, fft = array_namespace(frames.here), fft_namespace(frames.here)
     room = frames.padded(t, plan.padded, room)
     spectrum = fft.rfft2(room)
     dy, dx = (float(shift) for shift in field.shifts[t])

@@ -32,8 +32,6 @@ from focusnb.ops.motion.weighting import SquaredFrequencies, add_weighted, multi
 FloatArray = NDArray[np.floating[Any]]
 Mode = Literal["fused", "exact"]
 
-COPIED = 16  # frames repaired at a time, where they have to be copied for it
-
 
 @dataclass(frozen=True)
 class Sums:
@@ -115,7 +113,7 @@ def sum_frames(
     plan = _plan(frames, pixel_size, target_pixel_size)
     squares, dose_filter = None, None
     if dose is not None:
-        squares = SquaredFrequencies(plan, pixel_size, array_namespace(frames.raw))
+        squares = SquaredFrequencies(plan, pixel_size, array_namespace(frames.here))
         dose_filter = split_dose_filter(dose, len(frames), squares.frequency)
     asked = _Asked(plan, squares, dose_filter, halves or (resolution and len(frames) > 1), halves)
     with scipy.fft.set_workers(threads):
@@ -176,7 +174,7 @@ def _plan(frames: CorrectedFrames, pixel_size: float, target_pixel_size: float |
 
 def _fused_spectra(frames: CorrectedFrames, field: MotionField, asked: _Asked, threads: int) -> _Spectra:
     """Sum in real space, transform each sum, add it to the spectra it is part of."""
-    raw, plan, dose_filter, half_shape = frames.raw, asked.plan, asked.dose_filter, asked.half_shape
+    raw, plan, dose_filter, half_shape = frames.here, asked.plan, asked.dose_filter, asked.half_shape
     xp, fft = array_namespace(raw), fft_namespace(raw)
     vectors = np.ones((1, len(frames))) if dose_filter is None else dose_filter.vectors
     rank = len(vectors)
@@ -213,15 +211,13 @@ def _sum_in_real_space(
     frames: CorrectedFrames, field: MotionField, weights: FloatArray, taps: Array, plan: Resize, threads: int
 ) -> Array:
     """Return the sums of moved frames with rows of weights, in the corner of (sums, *plan.padded) float32."""
-    xp = array_namespace(frames.raw)
+    xp = array_namespace(frames.here)
     totals = xp.zeros((len(weights), *plan.padded), dtype=xp.float32)
     shifts, cells = polynomials(field), choose_cells(field)
-    table = like(frames.raw, taps)
-    step = len(frames) if frames.is_repaired else COPIED
-    for start in range(0, len(frames), step):
-        stop = min(start + step, len(frames))
-        raw = frames.between(start, stop).repaired()
-        part = like(frames.raw, np.ascontiguousarray(weights[:, start:stop], dtype=np.float32))
+    table = like(frames.here, taps)
+    for start, raw in frames.batches():
+        stop = start + len(raw)
+        part = like(frames.here, np.ascontiguousarray(weights[:, start:stop], dtype=np.float32))
         arguments = (raw, frames.factor, shifts[start:stop], part, table, totals)
         if isinstance(raw, np.ndarray):
             add_moved(*arguments, cells, threads=threads)
@@ -243,7 +239,7 @@ def _fill(total: Array, shape: tuple[int, int]) -> None:
 
 def _exact_spectra(frames: CorrectedFrames, field: MotionField, asked: _Asked) -> _Spectra:
     """Move and add one frame after the other."""
-    xp, dose_filter, half_shape = array_namespace(frames.raw), asked.dose_filter, asked.half_shape
+    xp, dose_filter, half_shape = array_namespace(frames.here), asked.dose_filter, asked.half_shape
     parts = range(2 if asked.even else 1)
     plain = [xp.zeros(half_shape, dtype=xp.complex64) for _ in parts]
     weighted = None if dose_filter is None else [xp.zeros(half_shape, dtype=xp.complex64) for _ in parts]
@@ -252,7 +248,7 @@ def _exact_spectra(frames: CorrectedFrames, field: MotionField, asked: _Asked) -
         spectrum, phases, room = moved_spectrum(frames, t, field, asked.plan, room)
         part = t % len(parts)
         if dose_filter is not None:
-            table = like(frames.raw, dose_filter.weights[t].astype(np.float32))
+            table = like(frames.here, dose_filter.weights[t].astype(np.float32))
         add_shifted(spectrum, phases, plain[part], None if weighted is None else weighted[part], table, asked.squares)
     return _Spectra(
         total=sum(plain[1:], start=plain[0]),

@@ -12,7 +12,7 @@ import numpy as np
 from focusnb.errors import StepError
 from focusnb.io import relion
 from focusnb.io.mrc import write_mrc
-from focusnb.ops import preview
+from focusnb.ops import preview, transfer
 from focusnb.ops.backend import to_numpy
 from focusnb.ops.dose import Dose
 from focusnb.ops.frames import CorrectedFrames
@@ -24,6 +24,8 @@ from focusnb.ops.motion.trajectory import describe_motion
 from focusnb.quantities import (
     Defects,
     DosePerFrameUsed,
+    EerGrid,
+    EerGrouping,
     Frames,
     GainReference,
     MovieFile,
@@ -66,6 +68,8 @@ class AlignFrames(Step):
         movie: MovieFile
         pixel_size: PixelSize
         movie_pixel_size: MoviePixelSize | None = None
+        eer_grid: EerGrid | None = None
+        eer_grouping: EerGrouping | None = None
         voltage: Voltage | None = None
         dose_per_frame_used: DosePerFrameUsed | None = None
         prior_dose: PriorDose = 0.0
@@ -98,7 +102,8 @@ class AlignFrames(Step):
         extra = 80 if params.halves else 50
         # a stack and its copy while it is written; a grid twice as fine on which frames are bent
         extra += 8 * frames * params.save_aligned + 64 * params.exact_sums
-        return Cost(memory=300_000_000 + pixels * (frames + frames // 2 + extra))
+        memory = 300_000_000 + pixels * (frames + frames // 2 + extra)
+        return Cost(memory=memory, gpu_memory=transfer.device_memory(frames, pixels, 1))
 
     def run(self, inputs: Inputs, params: Params, work: Work) -> AlignedFrames:
         """Estimate the motion, sum, describe."""
@@ -242,6 +247,8 @@ class AlignFrames(Step):
             binning=sums.pixel_size / pixel_size,
             start_frame=first + 1,
             local_coefficients=coefficients,
+            eer_upsampling=inputs.eer_grid,
+            eer_grouping=inputs.eer_grouping,
         )
         return None if lost is None else lost * pixel_size
 
@@ -272,7 +279,7 @@ def _patches(params: AlignFrames.Params, frames: CorrectedFrames) -> tuple[int, 
 
 
 def _told(estimate: MotionEstimate, pixel_size: float) -> str:
-    if not np.isfinite(estimate.uncertainty):
+    if np.isinf(estimate.uncertainty):
         return "The frames have no more in common than noise: they are added as they are"
     if estimate.local == "rejected":
         return "Local motion explains nothing that whole-frame motion does not: it is left out"

@@ -11,6 +11,8 @@ from focusnb.quantities import (
     DosePerFrameMeasured,
     DosePerFrameUsed,
     DoseRate,
+    EerGrid,
+    EerGrouping,
     Frames,
     GainFit,
     MeanCounts,
@@ -35,6 +37,8 @@ class PreparedMovie(StepResults):
 
     frames: Frames | None = None
     movie_pixel_size: MoviePixelSize | None = None
+    eer_grid: EerGrid | None = None
+    eer_grouping: EerGrouping | None = None
     unaligned_sum: UnalignedSum | None = None
     bad_pixels: BadPixels | None = None
     gain_fit: GainFit | None = None

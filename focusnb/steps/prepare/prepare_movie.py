@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+
 from focusnb.errors import FormatError, StepError
 from focusnb.io.defects import read_defects, read_gain_defects
 from focusnb.io.eer import FRACTIONS, EerOptions
 from focusnb.io.gain import read_gain
-from focusnb.io.movies import open_movie
-from focusnb.ops import preview, statistics
+from focusnb.io.movies import Movie, decoding_threads, open_movie, usable_cores
+from focusnb.ops import preview, statistics, transfer
 from focusnb.ops.backend import Array
 from focusnb.ops.defects import fill_bad_pixels, find_hot_pixels, prepare_bad_pixels
 from focusnb.ops.frames import CorrectedFrames
@@ -127,14 +129,19 @@ class PrepareMovie(Step):
             groups = options.cut(int(facts["hardware_frames"]))
             pixels *= options.upsampling**2
             frames = len(groups) * (1 if len(groups[-1]) < 256 else 2)
-        return Cost(memory=300_000_000 + pixels * (frames + 40))
+        memory = 300_000_000 + pixels * (frames + 40)
+        return Cost(memory=memory, gpu_memory=transfer.device_memory(frames, pixels, 1))
 
     def run(self, inputs: Inputs, params: Params, work: Work) -> PreparedMovie:
         """Read, find the bad pixels, measure counts and dose."""
         work.report("Reading the movie", 0.0)
         with open_movie(inputs.movie, eer=_eer_options(params, inputs.exposure_dose)) as movie:
-            raw = work.xp.asarray(movie.read())
+            try:
+                raw, held = _read(movie, work.xp)
+            except ValueError as error:
+                raise StepError(f"{Path(inputs.movie).name}: {error}") from error
             finer = int(movie.header_facts.get("eer_upsampling", 0))
+            groups = _eer_options(params, inputs.exposure_dose).cut(int(movie.header_facts.get("hardware_frames", 0)))
             for remark in movie.remarks():
                 work.report(remark)
         of_eer, finer = finer > 0, max(finer, 1)
@@ -143,7 +150,7 @@ class PrepareMovie(Step):
         gain = self._gain(inputs, frame_shape, of_eer, work)
         work.report("Finding bad pixels", 0.5)
         try:
-            frames, bad, mean = self._correct(inputs, params, raw, gain, work)
+            frames, bad, mean = self._correct(inputs, params, raw, held, gain, work)
         except ValueError as error:
             raise StepError(f"{Path(inputs.movie).name}: {error}") from error
         work["frames"] = frames
@@ -163,6 +170,8 @@ class PrepareMovie(Step):
         return PreparedMovie(
             frames="frames",
             movie_pixel_size=pixel_size,
+            eer_grid=finer if of_eer else None,
+            eer_grouping=len(groups[0]) if of_eer and len({len(group) for group in groups}) == 1 else None,
             unaligned_sum="unaligned_sum",
             bad_pixels=bad,
             gain_fit=fit,  # type: ignore[arg-type]
@@ -201,7 +210,7 @@ class PrepareMovie(Step):
 
     @staticmethod
     def _correct(
-        inputs: Inputs, params: Params, raw: Array, gain: Array | None, work: Work
+        inputs: Inputs, params: Params, raw: Array, held: dict[str, Any], gain: Array | None, work: Work
     ) -> tuple[CorrectedFrames, int, Array]:
         xp, shape = work.xp, (int(raw.shape[1]), int(raw.shape[2]))
         bad = xp.zeros(shape, dtype=bool) if gain is None else bad_gain_pixels(gain)
@@ -209,15 +218,30 @@ class PrepareMovie(Step):
             known = _reference(inputs, inputs.defects, lambda path: read_defects(path, frame_shape=shape))
             bad = bad | xp.asarray(known)
         scale = 1 / inputs.counts_per_electron
-        total = CorrectedFrames(raw, gain=gain, counts_scale=scale).sum()
+        total = CorrectedFrames(raw, gain=gain, counts_scale=scale, **held).sum()
         if params.find_hot_pixels:
             bad = bad | find_hot_pixels(total, known=bad)
         bad_pixels = prepare_bad_pixels(bad)
         # in place, once for all steps: they would each copy every frame
         frames = CorrectedFrames(
-            raw, gain=gain, bad_pixels=bad_pixels, seed=work.seed, counts_scale=scale, in_place=True
+            raw, gain=gain, bad_pixels=bad_pixels, seed=work.seed, counts_scale=scale, in_place=True, **held
         )
         return frames, len(bad_pixels), fill_bad_pixels(total, bad_pixels) / len(frames)
+
+
+def _read(movie: Movie, xp: Any) -> tuple[Array, dict[str, Any]]:
+    """The frames where they are to be corrected, or on the host with what brings them to the device in batches.
+
+    Raises ValueError where the device has no room for any.
+    """
+    if xp is np:
+        return movie.read(threads=decoding_threads()), {}
+    plan = transfer.plan_transfer(movie.shape, movie.dtype.itemsize, transfer.free_memory(xp))
+    threads = decoding_threads(usable_cores())
+    if plan.resident:
+        return transfer.upload_frames(xp, movie.shape, movie.dtype, movie.stream(threads=threads)), {}
+    raw = movie.read(out=transfer.host_room(xp, movie.shape, movie.dtype), threads=threads)
+    return raw, {"device": xp, "batch": plan.batch}
 
 
 def _reference(inputs: PrepareMovie.Inputs, path: str, read: Callable[[str], Array]) -> Array:

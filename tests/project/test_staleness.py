@@ -214,9 +214,9 @@ ROWS = (
     ),
     Row(
         "spectrum",
-        choose("measure_spectrum", overlap=0.25),
+        choose("measure_spectrum", finest_pixel_size=1.5),
         both(SPECTRUM, ADD, FIT, DOUBLE),
-        choose("measure_spectrum", overlap=None),
+        choose("measure_spectrum", finest_pixel_size=None),
     ),
     Row(
         "preparation",

@@ -120,7 +120,7 @@ def explained(points: Points, curves: CtfCurves, fit: Refined, highest: float) -
     """
     inside = curves.frequency <= highest
     count = np.maximum(np.bincount(points.ring, minlength=len(inside)), 1)[inside].astype(np.float64)
-    middle = (curves.background + 0.5 * curves.contrast)[inside]
+    middle = np.maximum((curves.background + 0.5 * curves.contrast)[inside], 1e-30)
     rings = (curves.measured[inside] / middle - 1.0) ** 2
     left = ((curves.measured - curves.background - curves.contrast * curves.fit)[inside] / middle) ** 2
     noise = 2.0 * fit.residual**2 / count

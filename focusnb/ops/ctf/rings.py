@@ -20,6 +20,9 @@ SECTORS = 24
 STRONG_ICE = 1.5
 """Amplitude of the ring over that on both sides from which on it is left out of the fit; good ice has 1.0."""
 
+BLURRED = 16
+"""Rings by which the sharp end of a spectrum is blurred."""
+
 ICE_WING = 4.3
 """Å: the wings of a strong ring reach from there."""
 
@@ -120,12 +123,12 @@ def last_frequency(amplitude: np.ndarray, pixel_size: float) -> float:
     """Return the frequency in 1/Å up to which a spectrum holds anything.
 
     An image that was filtered sharply or enlarged in Fourier space is empty beyond some ring; the corner of that
-    ring, blurred by the tapered tiles, would look like a strong Thon ring.
+    ring, blurred by the fading of the image's edges, would look like a strong Thon ring.
     """
     frequency, average = rotational_average(amplitude, pixel_size)
     usual = float(np.median(average[len(average) // 8 : len(average) // 3]))
     empty = np.flatnonzero((average < 0.03 * usual) & (frequency > 0.25 * frequency[-1]))
-    last = float(frequency[max(int(empty[0]) - 4, 1)]) if empty.size else math.inf
+    last = float(frequency[max(int(empty[0]) - BLURRED, 1)]) if empty.size else math.inf
     return min(last, 0.96 / (2 * pixel_size))
 
 

@@ -164,9 +164,9 @@ class PrepareMovie(Step):
         fit = None if gain is None else _check_gain(inputs, mean, gain, work)
         windows = None if work.session is None else sample_windows(mean)
         before = work.save("unaligned_preview", preview.micrograph_preview(mean, pixel_size=pixel_size))
-        # sampled as the spectrum after correction is, so that the eye can flip between both; a quarter of its tiles do
+        # sampled as the spectrum after correction is, so that the eye can flip between both
         sampling = choose_sampling(pixel_size)
-        spectrum = power_spectrum(mean, overlap=0.0, sampling=sampling)
+        spectrum = power_spectrum(mean, sampling=sampling)
         return PreparedMovie(
             frames="frames",
             movie_pixel_size=pixel_size,

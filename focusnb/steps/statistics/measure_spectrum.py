@@ -21,12 +21,6 @@ SpectrumBox = Annotated[
         help="Size of the spectrum; larger samples the rings of high defocus better.",
     ),
 ]
-SpectrumOverlap = Annotated[
-    float,
-    quantity(
-        "Overlap", unit="", group="Spectrum", ge=0, le=0.9, precision=2, advanced=True, help="Of neighbouring tiles."
-    ),
-]
 FinestPixelSize = Annotated[
     float,
     quantity(
@@ -50,7 +44,7 @@ SpectrumOf = Annotated[
 
 
 class MeasureSpectrum(Step):
-    """Average the amplitude spectra of the micrograph's tiles, for the CTF and for the eye.
+    """Average the amplitudes of the micrograph's transform in a small spectrum, for the CTF and for the eye.
 
     The dose-weighted sum has flat noise and keeps more of the rings that damage and motion would blur: on simulated
     movies, whose ice is damaged as protein is, the median error of the astigmatism falls by a fifth to a half.
@@ -74,17 +68,16 @@ class MeasureSpectrum(Step):
 
         spectrum_of: SpectrumOf = "dose-weighted"
         box: SpectrumBox = 512
-        overlap: SpectrumOverlap = 0.5
         finest_pixel_size: FinestPixelSize = FINEST_PIXEL_SIZE
 
     Results = MeasuredSpectrum
 
     def run(self, inputs: Inputs, params: Params, work: Work) -> MeasuredSpectrum:
-        """Transform the tiles and average."""
+        """Transform and average."""
         sampling = choose_sampling(inputs.micrograph_pixel_size, box=params.box, target=params.finest_pixel_size)
         weighted = params.spectrum_of == "dose-weighted" and inputs.micrograph_dose_weighted is not None
         image = work["micrograph_dose_weighted" if weighted else "micrograph"]
-        spectrum = power_spectrum(image, box=params.box, overlap=params.overlap, sampling=sampling)
+        spectrum = power_spectrum(image, sampling=sampling)
         pixel_size = inputs.micrograph_pixel_size * sampling.factor
         return MeasuredSpectrum(
             power_spectrum=work.save("power_spectrum", spectrum, pixel_size=pixel_size),

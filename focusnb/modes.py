@@ -37,8 +37,16 @@ _IMAGE = Overview(
 )
 _DRIFT = Overview("Drift", ("micrograph_preview", "spectrum_preview", "trajectory_preview", "ctf_rings_preview"))
 _STEPS = {
-    "movie": ("prepare_movie", "align_frames", "measure_spectrum", "measure_image", "add_to_session", "fit_ctf"),
-    "image": ("prepare_image", "measure_spectrum", "measure_image", "add_to_session", "fit_ctf"),
+    "movie": (
+        "prepare_movie",
+        "align_frames",
+        "measure_spectrum",
+        "measure_image",
+        "add_to_session",
+        "fit_ctf",
+        "judge_exposure",
+    ),
+    "image": ("prepare_image", "measure_spectrum", "measure_image", "add_to_session", "fit_ctf", "judge_exposure"),
 }
 _SETS = {"session": ("merge_session",)}
 _COLUMNS = (
@@ -47,6 +55,7 @@ _COLUMNS = (
     "status",
     "flag",
     "reason",
+    "quality_flags",
     "pixel_size",
     "defocus_u",
     "defocus_v",

@@ -380,11 +380,22 @@ PowerSpectrum = Annotated[
         "Power spectrum",
         file="power_spectrum.mrc",
         star="rlnCtfPowerSpectrum",
-        help="Amplitudes averaged over tiles, origin in the middle.",
+        help="Amplitudes averaged over small areas of the transform, origin in the middle.",
     ),
 ]
 PowerSpectrumPixelSize = Annotated[
     float, quantity("Power spectrum pixel size", unit="Å/px", group="Optics", advanced=True, precision=4)
+]
+PowerSpectrumFar = Annotated[
+    str,
+    image(
+        "Power spectrum, low frequencies",
+        file="power_spectrum_far.mrc",
+        help="Sampled so finely that the close rings of a very large defocus can be told.",
+    ),
+]
+PowerSpectrumFarPixelSize = Annotated[
+    float, quantity("Pixel size of the low frequencies", unit="Å/px", group="Optics", advanced=True, precision=4)
 ]
 SpectrumPreview = Annotated[str, picture("Spectrum after correction", file="spectrum_after.png")]
 ImageStddevRelative = Annotated[
@@ -432,6 +443,87 @@ IcinessOuter = Annotated[
 IceRingExcess = Annotated[
     float,
     quantity("Ice ring", unit="σ", group="Ice", precision=1, help="Height of the 3.7 Å ring above its background."),
+]
+IceRingPosition = Annotated[
+    float,
+    quantity(
+        "Ice ring, position",
+        unit="Å",
+        group="Ice",
+        advanced=True,
+        precision=2,
+        help="Top of the strongest ring between 3.60 and 3.95 Å; empty without one.",
+    ),
+]
+IceRingStrength = Annotated[
+    float,
+    quantity(
+        "Ice ring, strength",
+        unit="",
+        group="Ice",
+        precision=2,
+        help="Height of that ring over its background, in amplitude; 0 is none.",
+    ),
+]
+
+TextureExcess = Annotated[
+    float,
+    quantity(
+        "Texture",
+        unit="",
+        group="Quality",
+        precision=2,
+        help="Power of the specimen at 60-6 Å over that of the noise; 0 where there is none.",
+    ),
+]
+CarbonFraction = Annotated[
+    float,
+    quantity(
+        "Carbon", unit="", group="Quality", precision=2, help="Part of the field that the film around a hole covers."
+    ),
+]
+OpenFraction = Annotated[
+    float,
+    quantity(
+        "Open part",
+        unit="",
+        group="Quality",
+        precision=2,
+        help="Part of the field without specimen beside film or ice, as where a film is torn.",
+    ),
+]
+EdgeScore = Annotated[
+    float,
+    quantity(
+        "Edge score",
+        unit="",
+        group="Quality",
+        advanced=True,
+        precision=2,
+        help="Of what no smooth brightness explains, the part one sharp edge explains; 1 is a perfect edge.",
+    ),
+]
+EdgeContrast = Annotated[
+    float,
+    quantity(
+        "Edge contrast",
+        unit="%",
+        group="Quality",
+        advanced=True,
+        precision=1,
+        help="Step of the brightness at that edge.",
+    ),
+]
+QualityFlags = Annotated[
+    str,
+    quantity(
+        "Quality flags",
+        group="Quality",
+        help="The rules the exposure broke, separated by commas; no text where it broke none.",
+    ),
+]
+QualityRemark = Annotated[
+    str, quantity("Quality remark", group="Quality", help="A sentence for each rule the exposure broke.")
 ]
 
 InSessionSums = Annotated[
@@ -544,6 +636,67 @@ CtfFitResolution0 = Annotated[
     ),
 ]
 CtfQuality = Annotated[Literal["ok", "poor", "failed"], quantity("CTF quality", group="CTF")]
+CtfProbability = Annotated[
+    float,
+    quantity(
+        "CTF probability",
+        unit="",
+        group="CTF",
+        precision=2,
+        help="That U and V are both within 300 Å, or within 2 % where that is more.",
+    ),
+]
+TiltAxisFitted = Annotated[
+    float,
+    quantity(
+        "Tilt axis, fitted",
+        unit="°",
+        group="Tilt",
+        precision=1,
+        help="Direction of the axis from x, counter-clockwise with y up; empty where no tilt is seen.",
+    ),
+]
+TiltAngleFitted = Annotated[
+    float,
+    quantity(
+        "Tilt angle, fitted",
+        unit="°",
+        group="Tilt",
+        precision=1,
+        help="Positive where the side to the left of the axis has the larger under focus; 0 where no tilt is seen.",
+    ),
+]
+TiltAxisError = Annotated[float, quantity("Tilt axis, error", unit="°", group="Tilt", advanced=True, precision=1)]
+TiltAngleError = Annotated[float, quantity("Tilt angle, error", unit="°", group="Tilt", advanced=True, precision=1)]
+TiltQuality = Annotated[
+    Literal["ok", "poor", "none", "failed"],
+    quantity("Tilt quality", group="Tilt", help="ok: the axis is known to 5°, the angle to 3°; none: no tilt is seen."),
+]
+TiltRemark = Annotated[str, quantity("Tilt remark", group="Tilt", help="Why there is no axis, in words.")]
+DefocusRangeX = Annotated[
+    float,
+    quantity("Defocus range along x", unit="Å", group="Tilt", advanced=True, precision=0, help="By the fitted tilt."),
+]
+DefocusRangeY = Annotated[
+    float,
+    quantity("Defocus range along y", unit="Å", group="Tilt", advanced=True, precision=0, help="By the fitted tilt."),
+]
+ThicknessFitted = Annotated[
+    float,
+    quantity(
+        "Thickness, fitted",
+        unit="Å",
+        group="Tilt",
+        precision=0,
+        help="By the frequency at which the rings vanish; empty where they do not.",
+    ),
+]
+ThicknessError = Annotated[float, quantity("Thickness, error", unit="Å", group="Tilt", advanced=True, precision=0)]
+ThicknessLimit = Annotated[
+    float,
+    quantity("Thickness, at most", unit="Å", group="Tilt", advanced=True, precision=0, help="What the rings exclude."),
+]
+ThicknessRemark = Annotated[str, quantity("Thickness remark", group="Tilt", help="Why there is none, in words.")]
 CtfRemark = Annotated[str, quantity("CTF remark", group="CTF", help="Why the fit is not ok, in words.")]
 CtfCurves = Annotated[
     str, curve("CTF curves", file="curves.json", help="Rotational average, background, fit and quality.")

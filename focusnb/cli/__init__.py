@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from focusnb.cli import align, demo, doctor, processing, projects, queue, step
+from focusnb.cli import align, ctf, demo, doctor, processing, projects, queue, step
 from focusnb.cli.console import complain
 from focusnb.errors import FocusError, ParameterError
 from focusnb.steps.task import as_resource_error
@@ -27,6 +27,7 @@ processing.register(app)
 app.add_typer(queue.app, name="queue")
 app.add_typer(step.app, name="step")
 align.register(app)
+ctf.register(app)
 demo.register(app)
 doctor.register(app)
 

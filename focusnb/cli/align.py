@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from focusnb.cli.alone import calls_of, folders_of, place, sentence
 from focusnb.cli.console import say, show_table
 from focusnb.cli.processing import Gpu
 from focusnb.cli.projects import Facts
@@ -83,9 +83,9 @@ def align(
     from focusnb.processing.heap import keep_freed_memory
 
     chain = _chain(steps)
-    asked = _Asked(_given(facts, gain, defects), chain, _calls(chain, params), out, force, gpu)
+    asked = _Asked(_given(facts, gain, defects), chain, calls_of(chain, params), out, force, gpu)
     keep_freed_memory()
-    records = [_align_one(movie, folder, asked) for movie, folder in _folders(movies, out).items()]
+    records = [_align_one(movie, folder, asked) for movie, folder in folders_of(movies, out).items()]
     _summarise(records)
     if as_json:
         print(json.dumps(records, ensure_ascii=False, allow_nan=False))
@@ -129,34 +129,6 @@ def _chain(names: str) -> tuple[type[Step], ...]:
     return workflow.steps
 
 
-def _calls(chain: Sequence[type[Step]], assignments: list[str]) -> tuple[StepCall, ...]:
-    """The steps with their parameters."""
-    from focusnb.project.facts import parse_assignments
-    from focusnb.steps.task import StepCall
-
-    values: dict[str, dict[str, str]] = {step.name: {} for step in chain}
-    for name, value in parse_assignments(assignments).items():
-        step, dot, parameter = name.partition(".")
-        if not dot or step not in values:
-            raise ParameterError(f"{name!r} is not STEP.NAME of the steps that run: {', '.join(values)}")
-        values[step][parameter] = value
-    return tuple(StepCall(s.name, s.name, s.Params.make(values[s.name]).model_dump()) for s in chain)
-
-
-def _folders(movies: list[Path], out: Path) -> dict[Path, Path]:
-    """The folder of each movie's results; ParameterError where two movies would share one."""
-    if len(movies) == 1:
-        return {movies[0]: out}
-    folders: dict[Path, Path] = {}
-    for movie in movies:
-        folder = out / movie.stem
-        other = next((known for known, taken in folders.items() if taken == folder), None)
-        if other is not None:
-            raise ParameterError(f"{other} and {movie} would both be written to {folder}; run them one by one")
-        folders[movie] = folder
-    return folders
-
-
 # One movie
 
 
@@ -180,14 +152,14 @@ def _align_one(movie: Path, folder: Path, asked: _Asked) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".align-", dir=asked.out))
     except (FocusError, OSError) as error:
-        return {**record, "reason": _sentence(error)}
+        return {**record, "reason": sentence(error)}
     try:
         outcome, run_folder = _run(movie, facts, temporary, asked)
         record |= _found(outcome, asked.chain)
-        record["files"] = _place(run_folder, folder, record["files"], old)
+        record["files"] = place(run_folder, folder, record["files"], old)
         _write_record(folder, record, asked.calls)
     except OSError as error:
-        return {**record, "status": "failed", "reason": _sentence(error)}
+        return {**record, "status": "failed", "reason": sentence(error)}
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return record
@@ -277,28 +249,12 @@ def _found(outcome: Outcome, chain: Sequence[type[Step]]) -> dict[str, Any]:
     }
 
 
-def _place(run_folder: Path, folder: Path, made: list[str], old: list[str]) -> list[str]:
-    """Move what was made to the folder and remove what an earlier run left; returns the names."""
-    names = [name for name in [*made, "log.txt"] if (run_folder / name).is_file()]
-    for name in old:
-        (folder / name).unlink(missing_ok=True)
-    for name in names:
-        os.replace(run_folder / name, folder / name)
-    return names
-
-
 def _write_record(folder: Path, record: Mapping[str, Any], calls: tuple[StepCall, ...]) -> None:
     from focusnb import __version__
     from focusnb.io import files
 
     steps = {call.step: dict(call.params) for call in calls}
     files.write_json(folder / RECORD, {"focusnb": __version__, **record, "steps": steps})
-
-
-def _sentence(error: Exception) -> str:
-    from focusnb.steps.task import describe_os_error
-
-    return describe_os_error(error, "") if isinstance(error, OSError) else str(error)
 
 
 # All of them

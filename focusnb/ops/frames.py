@@ -65,7 +65,7 @@ class CorrectedFrames:
         if gain is not None:
             self._factor = xp.ascontiguousarray(gain, dtype=xp.float32)
             if counts_scale != 1.0:
-                self._factor = self._factor * counts_scale
+                self._factor = self._factor * float(counts_scale)
             if self.bad_pixels is not None:
                 # a neighbour's count is put there, so its gain belongs to it
                 self._factor = fill_bad_pixels(self._factor, self.bad_pixels)
@@ -195,7 +195,8 @@ class CorrectedFrames:
                 _accumulate(self.repaired_frame(index), total)
         else:
             for first, raw in self.batches():
-                for i in range((start - first) % step, len(raw), step):
+                begin = start - first if first < start else (start - first) % step
+                for i in range(begin, len(raw), step):
                     total += raw[i]
         return total if self._factor is None else total * self._factor
 

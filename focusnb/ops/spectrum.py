@@ -7,6 +7,7 @@ A spectrum is (box, box) float32 with its origin at (box // 2, box // 2): column
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +21,15 @@ from focusnb.ops.fourier import fast_size
 FINEST_PIXEL_SIZE = 1.0
 """Å/px to which finer images are resampled for their spectrum."""
 
+FAR_PIXEL_SIZE = 4.0
+"""Å/px of the spectrum in which the close rings of a very large defocus are looked for."""
+
 
 BLOCK = 256
 """Pixels of the spectrum's own size on a side of the parts whose mean and variance are compared."""
 
 EDGE = 64
-"""Pixels of the spectrum's own size over which an image fades at its edges: they would leave a cross in the spectrum."""
+"""Pixels of the spectrum's own size over which an image fades at its edges, which would leave a cross otherwise."""
 
 MOST_EDGE = 0.15
 """Part of a side that may fade at either end."""
@@ -68,19 +72,33 @@ def power_spectrum(image: Array, *, box: int = 512, sampling: Sampling | None = 
     A constant image gives zeros. The whole transform uses all of the image alike, where tapered tiles (Welch 1967)
     waste a part of it: on simulated micrographs the median error of the defocus is a quarter smaller.
     """
+    return power_spectra(image, [sampling or Sampling(box)], robust=robust)[0]
+
+
+def power_spectra(image: Array, samplings: Sequence[Sampling], *, robust: bool = True) -> list[Array]:
+    """Return the spectra of an image for several samplings, from one transform; see ``power_spectrum``."""
     xp, fft = array_namespace(image), fft_namespace(image)
     if image.ndim != 2:
         raise ParameterError(f"a spectrum needs one image (y, x), not an array of {image.ndim} dimensions")
-    sampling = sampling or Sampling(box)
-    box, factor = sampling.box, sampling.factor
-    if box < 16 or box % 2 or factor < 1:
-        raise ParameterError(f"box {box} must be even and at least 16, the factor {factor:g} at least 1")
-    shape = tuple(fast_size(max(int(side), math.ceil(box * factor))) for side in image.shape)
-    even, square = _evened(image, max(1, round(BLOCK * factor)), robust)
+    for sampling in samplings:
+        if sampling.box < 16 or sampling.box % 2 or sampling.factor < 1:
+            raise ParameterError(
+                f"box {sampling.box} must be even and at least 16, the factor {sampling.factor:g} at least 1"
+            )
+    finest = min(sampling.factor for sampling in samplings)
+    least = max(math.ceil(sampling.box * sampling.factor) for sampling in samplings)
+    shape = tuple(fast_size(max(int(side), least)) for side in image.shape)
+    even, square = _evened(image, max(1, round(BLOCK * finest)), robust)
     transform = fft.rfft2(even, s=shape)
-    rows, columns = _bins(shape[0], sampling, whole=True), _bins(shape[1], sampling, whole=False)
+    return [_averaged(xp, transform, sampling, square) for sampling in samplings]
+
+
+def _averaged(xp: Any, transform: Array, sampling: Sampling, square: float) -> Array:
+    """Average the amplitudes of a half transform over the pixels of a spectrum."""
+    rows = _bins(int(transform.shape[0]), sampling, whole=True)
+    columns = _bins(2 * (int(transform.shape[1]) - 1), sampling, whole=False)
     if isinstance(transform, np.ndarray):
-        half = np.empty((box, box // 2 + 1), np.float32)
+        half = np.empty((sampling.box, sampling.box // 2 + 1), np.float32)
         _average(transform, *rows, *columns, half)
     else:
         half = average_plain(transform, rows, columns)
@@ -110,7 +128,7 @@ def _evened(image: Array, block: int, robust: bool) -> tuple[Array, float]:
     grids = mean.astype(np.float32), weight.astype(np.float32)
     if isinstance(image, np.ndarray):
         result = np.empty((ny, nx), np.float32)
-        square = _even(np.ascontiguousarray(image), *grids, *places[0], *places[1], *fades, result)
+        square = _even(np.ascontiguousarray(image), *grids, *places[0], *places[1], fades[0], fades[1], result)
         return result, float(square)
     return even_plain(image, grids, places, fades)
 

@@ -6,6 +6,7 @@ while the other is used. On numpy there is nothing to do; a stand-in for a devic
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,21 +18,22 @@ from focusnb.ops.backend import Array
 BUFFERS = 2
 FIXED = 110
 """Bytes for each pixel of a frame that sums, their spectra and transforms take at their most, with halves."""
-BINNED = 1.2
-"""Bytes for each pixel of each frame that its binned copy and the spectra of its patches take."""
+BINNED = 6.0
+"""Bytes for each binned pixel of each frame, which its copy and the spectra of its patches take."""
 SHARE = 0.9
 """Of the free memory that may be planned with: what is freed lies scattered."""
 
 
-def device_memory(frames: int, pixels: int, itemsize: int, *, resident: bool = False) -> int:
+def device_memory(frames: int, pixels: int, itemsize: int, *, binning: int = 1, resident: bool = False) -> int:
     """Return the bytes of device memory that motion correction takes at its most.
 
     frames, pixels : of the movie, and of each of them
     itemsize : bytes of a count
+    binning : pixels of the movie along a pixel of its alignment
     resident : whether all frames lie there; else as few as can
     """
     held = frames if resident else min(frames, BUFFERS)
-    return int(pixels * (FIXED + BINNED * frames + itemsize * held))
+    return int(pixels * (FIXED + BINNED * frames / binning**2 + itemsize * held))
 
 
 def free_memory(xp: Any) -> int | None:
@@ -54,11 +56,12 @@ class Plan:
     batch: int
 
 
-def plan_transfer(shape: tuple[int, int, int], itemsize: int, free: int | None) -> Plan:
+def plan_transfer(shape: tuple[int, int, int], itemsize: int, free: int | None, *, binning: int = 1) -> Plan:
     """Choose where the frames of a movie lie.
 
     shape : frames, rows, columns
     itemsize : bytes of a count
+    binning : pixels of the movie along a pixel of its alignment
     free : bytes of device memory; None where there is no limit
     Raises ValueError, with both numbers, where not even single frames fit.
     """
@@ -66,9 +69,9 @@ def plan_transfer(shape: tuple[int, int, int], itemsize: int, free: int | None) 
     if free is None:
         return Plan(True, frames)
     usable = SHARE * free
-    if device_memory(frames, pixels, itemsize, resident=True) <= usable:
+    if device_memory(frames, pixels, itemsize, binning=binning, resident=True) <= usable:
         return Plan(True, frames)
-    least = device_memory(frames, pixels, itemsize)
+    least = device_memory(frames, pixels, itemsize, binning=binning)
     if least > usable:
         raise ValueError(
             f"{frames} frames of {shape[2]} x {shape[1]} pixels need {least / 1e9:.1f} GB of GPU memory, and "
@@ -80,9 +83,10 @@ def plan_transfer(shape: tuple[int, int, int], itemsize: int, free: int | None) 
 def host_room(xp: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Return memory of the host to decode into: page-locked for a device, so that copies overlap with work."""
     if xp.__name__ == "cupy":
-        import cupyx
-
-        return np.asarray(cupyx.empty_pinned(shape, dtype))
+        # not of cupy's pool, which takes powers of two and keeps them
+        kind, count = np.dtype(dtype), math.prod(shape)
+        held = xp.cuda.PinnedMemoryPointer(xp.cuda.PinnedMemory(max(count * kind.itemsize, 1)), 0)
+        return np.frombuffer(held, kind, count).reshape(shape)
     return np.empty(shape, dtype)
 
 
@@ -98,13 +102,16 @@ def upload_frames(xp: Any, shape: tuple[int, int, int], dtype: Any, frames: Iter
     copying.wait_event(xp.cuda.get_current_stream().record())  # memory of the pool may still be in use
     rooms = [host_room(xp, shape[1:], dtype) for _ in range(BUFFERS)]
     copied = [xp.cuda.Event() for _ in rooms]
-    for k, (index, frame) in enumerate(frames):
-        room, done = rooms[k % BUFFERS], copied[k % BUFFERS]
-        done.synchronize()
-        np.copyto(room, frame)
-        result[index].set(room, stream=copying)
-        done.record(copying)
-    copying.synchronize()
+    try:
+        for k, (index, frame) in enumerate(frames):
+            room, done = rooms[k % BUFFERS], copied[k % BUFFERS]
+            done.synchronize()
+            np.copyto(room, frame)
+            result[index].set(room, stream=copying)
+            done.record(copying)
+    finally:
+        # nothing may be given back while it is being copied
+        copying.synchronize()
     return result
 
 

@@ -436,6 +436,7 @@ def start_slurm(config: ClusterConfig) -> Any:
         raise ProgramMissing(f"{config.source}: sbatch is not found on the PATH; start it on a host that submits jobs")
     import dask
 
+    from focusnb.processing.heap import ONE_ARENA
     from focusnb.processing.licence import MEMORY_SHARE
     from focusnb.processing.processes import SETTINGS, THREADS
 
@@ -460,6 +461,7 @@ def start_slurm(config: ClusterConfig) -> Any:
             job_extra_directives=list(config.get("directives", ())),
             job_script_prologue=[
                 *(f"export {name}={cores}" for name in THREADS),
+                *(f"export {name}={value}" for name, value in ONE_ARENA.items()),
                 *(f"export {_variable(key)}={value}" for key, value in SETTINGS.items() if ".worker.memory." in key),
                 *config.get("prologue", ()),
             ],

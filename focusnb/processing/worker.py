@@ -210,6 +210,10 @@ class _Watch:
     def look(self) -> None:
         """End this process where it takes too much memory or has no licence any more."""
         used = self._used()
+        if used > self.limit:
+            # memory that was freed is held for the next arrays; another program may need it instead
+            give_freed_memory_back()
+            used = self._used()
         if used > self.limit and self._programs:
             # a program that is just being started is seen with all that this process holds
             time.sleep(LOOK)

@@ -8,13 +8,14 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from focusnb.errors import ParameterError
 from focusnb.ops.ctf import CtfFit, Optics, astigmatism_vector, estimate_ctf
 from focusnb.ops.ctf.fit import CHANCE
 from focusnb.ops.simulate.cases import standard_case
 from focusnb.ops.simulate.movie import simulate_micrograph
-from focusnb.ops.spectrum import choose_sampling, power_spectrum
+from focusnb.ops.spectrum import FAR_PIXEL_SIZE, Sampling, choose_sampling, power_spectra, power_spectrum
 
 from .thon import thon_image
 
@@ -131,6 +132,51 @@ def test_fit_resolution_is_interpolated_and_ignores_the_first_ring():
     assert fit_resolution(curves, -0.5) == pytest.approx(1 / 0.25, rel=1e-5)
     nowhere = CtfCurves(frequency, frequency, frequency, frequency, fitted, 0 * quality)
     assert fit_resolution(nowhere, 0.5) is None
+
+
+@pytest.mark.parametrize("end", [8.0, 6.0, 5.0, 4.0, 3.0])
+def test_fit_resolution_is_where_the_rings_end(end: float):
+    fit = fit_image(thon_image((1400, 1500), 1.06, (15400.0, 14800.0, 25.0), ends=end, seed=1))
+    assert fit.ctf_fit_resolution == pytest.approx(end, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("pixel_size", "defocus", "voltage", "aberration"),
+    [
+        (1.06, 80_000.0, 300.0, 2.7),
+        (1.06, 149_000.0, 300.0, 2.7),
+        (1.06, 110_000.0, 80.0, 4.7),
+        (0.3, 80_000.0, 300.0, 0.001),
+        (0.3, 15_000.0, 300.0, 2.7),
+        (5.0, 60_000.0, 200.0, 2.0),
+        (1.06, 1000.0, 80.0, 4.7),
+    ],
+)
+def test_from_a_tenth_to_fifteen_micrometres(pixel_size: float, defocus: float, voltage: float, aberration: float):
+    image = thon_image(
+        (2000, 2100),
+        pixel_size,
+        (1.005 * defocus, 0.995 * defocus, 20.0),
+        voltage=voltage,
+        aberration=aberration,
+        seed=1,
+    )
+    sampling = choose_sampling(pixel_size)
+    coarse = Sampling(512, FAR_PIXEL_SIZE / pixel_size)
+    wanted = [sampling] if coarse.factor <= sampling.factor else [sampling, coarse]
+    spectrum, *far = power_spectra(image, wanted)
+    lens = Optics(pixel_size * sampling.factor, voltage, aberration, 0.1)
+    fit = estimate_ctf(
+        spectrum,
+        optics=lens,
+        defocus_min=500.0,
+        defocus_max=150_000.0,
+        far=(far[0], FAR_PIXEL_SIZE) if far else None,
+    )
+    tolerance = max(80.0, 0.003 * defocus)
+    assert fit.defocus_u == pytest.approx(1.005 * defocus, abs=tolerance)
+    assert fit.defocus_v == pytest.approx(0.995 * defocus, abs=tolerance)
+    assert fit.ctf_quality == "ok"
 
 
 def test_spectrum_cut_in_fourier_space():
@@ -264,3 +310,30 @@ def test_real_micrographs_and_the_one_that_drifted(data: Path):
             assert fit.ctf_fit_resolution < 7, file.name
     assert verdicts.pop("May08_06.09.02") != "ok"
     assert list(verdicts.values()) == ["ok"] * 5
+
+
+def test_halves_of_real_micrographs_agree(data: Path):
+    lens = Optics(1.5, 300.0, 2.7, 0.07)
+    files = [
+        file for file in sorted((data / "apoferritin_empiar10146").glob("*[0-9].mrc")) if "06.09.02" not in file.stem
+    ]
+    assert len(files) == 5
+    for file in files:
+        with mrcfile.open(file, permissive=True) as mrc:
+            image = mrc.data.astype(np.float32)
+        # without its slow gradients the image may be cut into tiles that others are left out of
+        image -= gaussian_filter(image, 60)
+        y, x = np.indices(image.shape)
+        odd = (y // 300 + x // 300) % 2 == 1
+        middle = image.shape[1] // 2
+        whole = fit_image(image, 1.5, lens)
+        parts = {
+            "left": power_spectrum(image[:, :middle]),
+            "right": power_spectrum(image[:, middle:]),
+            "odd": power_spectrum(image * gaussian_filter(odd.astype(np.float32), 8), robust=False),
+            "even": power_spectrum(image * gaussian_filter((~odd).astype(np.float32), 8), robust=False),
+        }
+        for name, spectrum in parts.items():
+            half = estimate_ctf(spectrum, optics=lens)
+            assert half.defocus_u == pytest.approx(whole.defocus_u, abs=150), (file.name, name)
+            assert half.defocus_v == pytest.approx(whole.defocus_v, abs=150), (file.name, name)

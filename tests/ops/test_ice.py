@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
 
 from focusnb.errors import ParameterError
-from focusnb.ops.ice import amplitudes, ice_ring_excess, iciness, iciness_outer, iciness_paper, measure_ice
+from focusnb.ops.ice import (
+    amplitudes,
+    find_ice_ring,
+    ice_ring_excess,
+    ice_ring_position,
+    ice_ring_strength,
+    iciness,
+    iciness_outer,
+    iciness_paper,
+    measure_ice,
+)
+from focusnb.ops.simulate import simulate_micrograph, standard_case
 
 
 def image_with(profile, shape: tuple[int, int] = (640, 900), pixel_size: float = 1.0, seed: int = 0) -> np.ndarray:
@@ -92,6 +103,44 @@ def test_ring_excess_follows_a_slope_and_ignores_it():
     assert abs(ice_ring_excess(amplitudes(image.astype(np.float32), 1.0))) < 2.5
 
 
+@pytest.mark.parametrize("place", [3.64, 3.67, 3.70, 3.90])
+@pytest.mark.parametrize("strength", [0.05, 0.5, 2.0, 4.0])
+@pytest.mark.parametrize("width", [0.002, 0.005])
+def test_position_and_strength_of_a_ring_on_a_known_spectrum(place: float, strength: float, width: float):
+    def profile(k: np.ndarray) -> np.ndarray:
+        return np.exp(-3 * k) * (1 + strength * np.exp(-0.5 * ((k - 1 / place) / width) ** 2))
+
+    spectrum = amplitudes(image_with(profile), 1.0)
+    assert ice_ring_position(spectrum) == pytest.approx(place, abs=0.003)
+    assert ice_ring_strength(spectrum) == pytest.approx(strength, rel=0.01)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_strength_grows_with_the_crystals_of_simulated_ice(seed: int):
+    case, found = standard_case("small"), []
+    for crystalline in (0.0, 15.0, 60.0, 250.0, 1000.0, 3000.0):
+        icy = replace(case, specimen=replace(case.specimen, crystalline=crystalline))
+        image, _ = simulate_micrograph(icy, seed)
+        found.append(measure_ice(image, pixel_size=case.pixel_size))
+    assert (np.diff([ice.ice_ring_strength for ice in found]) > 0).all()
+    assert found[0].ice_ring_strength < 0.04
+    assert found[0].ice_ring_position is None
+    assert found[-1].ice_ring_strength > 2.0
+    for ice in found[2:]:  # the weakest is hardly there
+        assert ice.ice_ring_position == pytest.approx(3.7, abs=0.02)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_noise_has_no_ring_and_a_gap_is_none(seed: int):
+    noise = np.random.default_rng(seed).normal(size=(800, 800))
+    ring = find_ice_ring(amplitudes(noise.astype(np.float32), 1.0))
+    assert ring.position is None
+    assert 0 <= ring.strength < 4 * ring.error
+    k = np.hypot(np.fft.fftfreq(800, 1.0)[:, None], np.fft.rfftfreq(800, 1.0)[None, :])
+    gap = np.fft.irfft2(np.fft.rfft2(noise) * (1 - 0.5 * np.exp(-0.5 * ((k - 1 / 3.7) / 0.004) ** 2)), s=noise.shape)
+    assert ice_ring_position(amplitudes(gap.astype(np.float32), 1.0)) is None
+
+
 @pytest.mark.parametrize(
     ("pixel_size", "expected"),
     [
@@ -105,11 +154,13 @@ def test_ring_excess_follows_a_slope_and_ignores_it():
 def test_bands_the_pixels_do_not_reach_are_empty(pixel_size: float, expected: tuple[bool, ...]):
     noise = np.random.default_rng(1).normal(size=(300, 260)).astype(np.float32)
     ice = measure_ice(noise, pixel_size=pixel_size)
-    assert tuple(value is not None for value in astuple(ice)) == expected
+    assert tuple(value is not None for value in astuple(ice)[:4]) == expected
+    assert ice.ice_ring_position is None
+    assert (ice.ice_ring_strength is not None) == expected[3]
 
 
 def test_constant_image_and_wrong_input():
     ice = measure_ice(np.full((256, 256), 7, np.uint16), pixel_size=1.0)
-    assert astuple(ice) == (None, None, None, None)
+    assert astuple(ice) == (None,) * 6
     with pytest.raises(ParameterError, match="pixel size"):
         measure_ice(np.zeros((3, 64, 64)), pixel_size=1.0)

@@ -17,12 +17,14 @@ def thon_image(
     signal: float = 0.5,
     drift: tuple[float, float] = (0.0, 0.0),
     finest: float = 0.0,
+    ends: float = 0.0,
     seed: int = 0,
 ) -> np.ndarray:
     """Return an image whose expected power is 1 + signal·CTF²·envelope.
 
     defocus : U and V in Å, angle of U in degrees from +x towards +y (rows); drift : (y, x) in Å, a straight smear;
     finest : Å, beyond it the image is empty
+    ends : Å, up to which the rings are all as strong, and beyond which there are none
     """
     rng = np.random.default_rng(seed)
     volts = 1000.0 * voltage
@@ -37,6 +39,8 @@ def thon_image(
     chi = np.pi * length * (u * along**2 + v * across**2) - 0.5 * np.pi * aberration * 1e7 * length**3 * k2**2
     ctf = -np.sin(chi + np.radians(phase_shift) + np.arcsin(contrast))
     envelope = np.exp(-15.0 * k2) * (1 + 4 / (1 + k2 / 0.03**2)) * np.sinc(ky * drift[0] + kx * drift[1])
+    if ends:
+        envelope = 1.0 * (k2 < ends**-2)
     specimen = np.fft.rfft2(rng.normal(size=shape)) * ctf * envelope * np.sqrt(signal)
     spectrum = specimen + np.fft.rfft2(rng.normal(size=shape))
     if finest:

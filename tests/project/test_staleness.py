@@ -19,6 +19,7 @@ from focusnb.processing.processor import Processor
 from focusnb.processing.workflow import Workflow
 from focusnb.project.project import Project
 from focusnb.steps import trust
+from focusnb.steps.base import find_step
 
 OWN_STEP = '''
 """A step of the user's."""
@@ -50,13 +51,14 @@ class Double(Step):
         return self.Results(doubled=2 * inputs.defocus_u)
 '''
 
-PREPARE, ALIGN, SPECTRUM, IMAGE, ADD, FIT, DOUBLE = ALL = (
+PREPARE, ALIGN, SPECTRUM, IMAGE, ADD, FIT, JUDGE, DOUBLE = ALL = (
     "prepare_movie",
     "align_frames",
     "measure_spectrum",
     "measure_image",
     "add_to_session",
     "fit_ctf",
+    "judge_exposure",
     "double",
 )
 
@@ -204,18 +206,18 @@ ROWS = (
     Row("comment", lambda project, patch: project.comment([1], "pretty"), {}),
     Row("flag", lambda project, patch: project.flag([1], "red"), {}),
     # choices
-    Row("ctf", choose("fit_ctf", defocus_max=30_000), both(FIT, DOUBLE), choose("fit_ctf", defocus_max=None)),
-    Row("default", choose("fit_ctf", defocus_max=50_000.0), {}),
+    Row("ctf", choose("fit_ctf", defocus_max=30_000), both(FIT, JUDGE, DOUBLE), choose("fit_ctf", defocus_max=None)),
+    Row("default", choose("fit_ctf", resolution_low=30.0), {}),
     Row(
         "alignment",
         choose("align_frames", b_factor=250),
-        both(PREPARE, ALIGN, SPECTRUM, IMAGE, ADD, FIT, DOUBLE),
+        both(PREPARE, ALIGN, SPECTRUM, IMAGE, ADD, FIT, JUDGE, DOUBLE),
         choose("align_frames", b_factor=None),
     ),
     Row(
         "spectrum",
         choose("measure_spectrum", finest_pixel_size=1.5),
-        both(SPECTRUM, ADD, FIT, DOUBLE),
+        both(SPECTRUM, ADD, FIT, JUDGE, DOUBLE),
         choose("measure_spectrum", finest_pixel_size=None),
     ),
     Row(
@@ -227,7 +229,7 @@ ROWS = (
     Row(
         "group",
         choose("fit_ctf", level="group", key="near", resolution_low=25),
-        {1: [FIT, DOUBLE]},
+        {1: [FIT, JUDGE, DOUBLE]},
         choose("fit_ctf", level="group", key="near", resolution_low=None),
     ),
     Row(
@@ -236,27 +238,37 @@ ROWS = (
         {2: list(ALL)},
         choose("align_frames", level="exposure", key=2, b_factor=None),
     ),
-    Row("exposure as all", choose("fit_ctf", level="exposure", key=2, defocus_max=50_000), {}),
+    Row("exposure as all", choose("fit_ctf", level="exposure", key=2, resolution_low=30), {}),
     # facts
     Row("gain", facts(gain_reference=OTHER_GAIN), both(*ALL), facts(gain_reference=GAIN)),
     Row("gain of one", facts((2,), gain_reference=OTHER_GAIN), {2: list(ALL)}, facts((2,), gain_reference=None)),
     Row("gain under another name", facts(gain_reference=SAME_GAIN), {}),
     Row("pixel size", facts(pixel_size=1.1), both(*ALL), facts(pixel_size=1.06)),
     Row("pixel size taken back", facts(pixel_size=1.1), both(*ALL), facts(pixel_size=None)),
-    Row("spherical aberration", facts(spherical_aberration=2.0), both(FIT, DOUBLE), facts(spherical_aberration=2.7)),
-    Row("voltage", facts(voltage=200), both(PREPARE, ALIGN, SPECTRUM, IMAGE, ADD, FIT, DOUBLE), facts(voltage=300)),
+    Row(
+        "spherical aberration",
+        facts(spherical_aberration=2.0),
+        both(FIT, JUDGE, DOUBLE),
+        facts(spherical_aberration=2.7),
+    ),
+    Row(
+        "voltage",
+        facts(voltage=200),
+        both(PREPARE, ALIGN, SPECTRUM, IMAGE, ADD, FIT, JUDGE, DOUBLE),
+        facts(voltage=300),
+    ),
     Row("tilt angle", facts(tilt_angle=10), {}),
     Row("raw file", raw_content(1, "0" * 64), {1: list(ALL)}, raw_content(1, None)),
     # code
     *(
-        Row(f"version of {step}", version(step, "1 and a half"), both(*after), version(step, "1"))
+        Row(f"version of {step}", version(step, "1 and a half"), both(*after), version(step, find_step(step).version))
         for step, after in (
             (PREPARE, ALL),
             (ALIGN, ALL),
-            (SPECTRUM, (SPECTRUM, ADD, FIT, DOUBLE)),
-            (IMAGE, (PREPARE, IMAGE, DOUBLE)),  # it reads a sum that lives in memory only
+            (SPECTRUM, (SPECTRUM, ADD, FIT, JUDGE, DOUBLE)),
+            (IMAGE, (PREPARE, IMAGE, JUDGE, DOUBLE)),  # it reads a sum that lives in memory only
             (ADD, (ADD,)),
-            (FIT, (FIT, DOUBLE)),
+            (FIT, (FIT, JUDGE, DOUBLE)),
         )
     ),
     Row(
@@ -275,7 +287,7 @@ ROWS = (
     Row(
         "override",
         lambda project, patch: project.override(1, defocus_u=12_000.0),
-        {1: [DOUBLE]},
+        {1: [JUDGE, DOUBLE]},
         lambda project, patch: project.clear_override(1),
     ),
     Row(
@@ -287,7 +299,7 @@ ROWS = (
     Row(
         "override of a pixel size",
         lambda project, patch: project.override(2, power_spectrum_pixel_size=1.5),
-        {2: [ADD, FIT, DOUBLE]},
+        {2: [ADD, FIT, JUDGE, DOUBLE]},
         lambda project, patch: project.clear_override(2, "power_spectrum_pixel_size"),
     ),
 )
@@ -313,12 +325,12 @@ def test_a_change_makes_just_these_steps_stale(project: Project, monkeypatch: Pa
 
 def test_a_move_between_groups_with_choices_counts(project: Project) -> None:
     project.set_params(FIT, level="group", key="near", resolution_low=25)
-    assert stale(project) == {1: [FIT, DOUBLE]}
+    assert stale(project) == {1: [FIT, JUDGE, DOUBLE]}
     project.move([1], "far")
     assert stale(project) == {}
     project.settle(Workflow.of(project, "movie"), [1, 2])
     project.move([1, 2], "near")
-    assert stale(project) == both(FIT, DOUBLE)
+    assert stale(project) == both(FIT, JUDGE, DOUBLE)
 
 
 def test_a_changed_ctf_parameter_runs_the_ctf_and_what_depends_on_it(project: Project) -> None:
@@ -330,13 +342,32 @@ def test_a_changed_ctf_parameter_runs_the_ctf_and_what_depends_on_it(project: Pr
     assert processor.run().done == 2
     after = project.runs()
     again = after[~after.run.isin(before.run)]
-    assert again.groupby("exposure").step.apply(list).to_dict() == {"near": [FIT, DOUBLE], "far": [FIT, DOUBLE]}
+    assert again.groupby("exposure").step.apply(list).to_dict() == {
+        "near": [FIT, JUDGE, DOUBLE],
+        "far": [FIT, JUDGE, DOUBLE],
+    }
     assert set(again.status) == {"done"}
     assert stale(project) == {}
     # nothing but their files was written
     changed = {path.name for path, at in products.items() if path.stat().st_mtime_ns != at}
-    written = {spec.file for name in (FIT, DOUBLE) for spec in project.step(name).makes() if spec.file}
+    written = {spec.file for name in (FIT, JUDGE, DOUBLE) for spec in project.step(name).makes() if spec.file}
     assert changed <= written | {"exposure.json", "log.txt"}
     # the steps before count as they did: going back needs these two again, and no others
     project.set_params(FIT, defocus_max=None)
-    assert stale(project) == both(FIT, DOUBLE)
+    assert stale(project) == both(FIT, JUDGE, DOUBLE)
+
+
+def test_judging_again_leaves_the_flag_set_by_hand_alone(project: Project) -> None:
+    table = project.table()
+    assert str(table.dtypes["quality_flags"]) == "str"
+    assert table["quality_flags"].notna().all()  # no rule broken is a finding as well
+    project.flag([1], "gold")
+    project.set_params(JUDGE, ctf_fit_resolution_max=0.1)
+    processor = Processor(project, InlineExecutor())
+    assert processor.submit_stale() == 2
+    assert processor.run().done == 2
+    table = project.table()
+    assert table["quality_flags"].str.split(",").map(lambda rules: "ctf" in rules).all()
+    assert table["quality_remark"].str.contains(r"not 0\.1 Å").all()
+    assert table["flag"].tolist()[0] == "gold"
+    assert table["flag"].isna().tolist() == [False, True]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from focusnb.errors import ParameterError
 from focusnb.ops.backend import Array, to_numpy
 from focusnb.ops.ctf.model import Optics, from_astigmatism_vector
+from focusnb.ops.ctf.probability import TOLERANCE, Evidence, probability
 from focusnb.ops.ctf.quality import (
     CtfCurves,
     correlated_noise,
@@ -22,16 +24,18 @@ from focusnb.ops.ctf.quality import (
 )
 from focusnb.ops.ctf.refine import Refined, Values, base_and_contrast, flexibility, refine, transfer_phase
 from focusnb.ops.ctf.rings import ICE_WING, Points, average_cells, ends_at_ice, last_frequency, measure_points
-from focusnb.ops.ctf.search import Scan, scan
+from focusnb.ops.ctf.search import Candidate, Scan, scan
 
 CHANCE = 4.0  # standard deviations by which one half of the spectrum must confirm the other, or it is no fit
-CERTAIN = 6.0  # and by which it must for a good one
+UNLIKELY, LIKELY = 0.2, 0.9  # probabilities of a fit below which it is none, and from which on it is good
 SEARCH_RESOLUTION = 4.0  # Å: the exhaustive search stops here, refinement goes on
 RIVAL = 0.85  # another basin that explains this much of what the best does makes a fit ambiguous
 LEAST_EXPLAINED = 0.5  # part of the rings a CTF must explain; real ones reach 0.8 to 1, gold beads 0.2
 LARGEST_ERROR = 200.0  # Å
 PLAIN_ASTIGMATISM = 450.0  # Å: most microscopes stay below
 TREND_TERMS = 5
+FAR_BAND = 1.08  # the band of the coarse spectrum ends that much before its last frequency
+OVERLAP = 0.7  # the coarse spectrum is searched from this part of the defocus the fine one can tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +48,11 @@ class CtfFit:
     ctf_score : normalised cross-correlation of the measured rings with CTF² over the band fitted
     ctf_fit_resolution, ctf_fit_resolution_0 : Å, where the local correlation falls below 0.5 and below 0
     ctf_quality : "ok", "poor" or "failed"; reason : why not "ok", in words
+    ctf_probability : that U and V are both within 300 Å, or 2 % of the defocus where that is more
     significance : standard deviations by which half of the spectrum confirms what the other half says
+    evidence : what the probability was judged by; None for a failed fit
     defocus_error : standard deviation of the defocus, Å
+    pixel_size : Å/px of the spectrum that was fitted
     curves : averages along the rings; None when there was nothing to fit
     """
 
@@ -58,10 +65,13 @@ class CtfFit:
     ctf_fit_resolution: float | None
     ctf_fit_resolution_0: float | None
     ctf_quality: str
+    ctf_probability: float | None
     reason: str
     significance: float
     defocus_error: float | None
     curves: CtfCurves | None
+    pixel_size: float
+    evidence: Evidence | None = None
 
 
 class _Limits(NamedTuple):
@@ -89,6 +99,7 @@ def estimate_ctf(
     defocus_max: float = 50000.0,
     max_astigmatism: float = 2500.0,
     phase_shift_search: tuple[float, float] = (0.0, 0.0),
+    far: tuple[Array, float] | None = None,
 ) -> CtfFit:
     """Estimate defocus, astigmatism and phase shift from an amplitude spectrum.
 
@@ -99,6 +110,8 @@ def estimate_ctf(
     a strong ring of crystalline ice ends it at 4.3 Å
     defocus_min, defocus_max, max_astigmatism : Å, limits of the search
     phase_shift_search : degrees; equal numbers fix the phase shift, others search between them
+    far : a second spectrum of the same image with larger pixels, and their size in Å: it samples the close rings of a
+    defocus beyond what the first one can tell (``farthest``), which is searched where the first gives no good fit
 
     A spectrum whose two halves (alternating sectors) do not confirm each other is no better than chance: the quality
     is "failed" and the values are None. Exhaustive search, then least squares with free background and ring
@@ -107,29 +120,81 @@ def estimate_ctf(
     Raises ParameterError for limits that leave nothing to fit.
     """
     _check(defocus_min, defocus_max, phase_shift_search)
-    amplitude = to_numpy(spectrum)
+    limits = (defocus_min, defocus_max), max_astigmatism, phase_shift_search
+    reach = farthest(optics, spectrum.shape[-1])
+    if far is None or defocus_max <= reach:
+        return _estimate(to_numpy(spectrum), optics, (resolution_low, resolution_high), *limits)
+    near_limits = (min(defocus_min, 0.5 * reach), reach), *limits[1:]
+    near = _estimate(to_numpy(spectrum), optics, (resolution_low, resolution_high), *near_limits)
+    if near.ctf_quality == "ok":
+        return near
+    coarse = replace(optics, pixel_size=far[1])
+    finest = 2.0 * FAR_BAND * far[1]
+    band = resolution_low, None if resolution_high is None or resolution_high < finest else resolution_high
+    beyond = _estimate(to_numpy(far[0]), coarse, band, (max(OVERLAP * reach, defocus_min), defocus_max), *limits[1:])
+    return max(near, beyond, key=lambda fit: (fit.ctf_probability or 0.0, fit.significance))
+
+
+def known_ctf(
+    defocus_u: float | None,
+    defocus_v: float | None,
+    astigmatism_angle: float | None,
+    *,
+    phase_shift: float | None = None,
+    pixel_size: float,
+) -> CtfFit:
+    """Return a fit of which only the optical values are known (Å, Å, degrees, degrees), as a table keeps them."""
+    if defocus_u is None or defocus_v is None or astigmatism_angle is None:
+        return _failed(pixel_size, "no CTF was fitted")
+    return replace(
+        _failed(pixel_size, ""),
+        defocus_u=defocus_u,
+        defocus_v=defocus_v,
+        astigmatism=defocus_u - defocus_v,
+        astigmatism_angle=astigmatism_angle,
+        phase_shift=phase_shift,
+        ctf_quality="poor",
+    )
+
+
+def farthest(optics: Optics, box: int) -> float:
+    """Return the largest defocus in Å whose rings at 10 Å a spectrum still samples: two pixels from zero to zero."""
+    return 0.25 * 10.0 * box * optics.pixel_size / optics.wavelength
+
+
+def _estimate(
+    amplitude: np.ndarray,
+    optics: Optics,
+    band: tuple[float, float | None],
+    defocus: tuple[float, float],
+    max_astigmatism: float,
+    phase_shift_search: tuple[float, float],
+) -> CtfFit:
+    """Estimate the CTF from one spectrum."""
+    resolution_low, resolution_high = band
     if amplitude.ndim != 2 or amplitude.shape[0] != amplitude.shape[1] or amplitude.shape[0] < 64:
         raise ParameterError(f"spectrum is {amplitude.shape}; it must be square, at least 64 × 64")
+    failed = partial(_failed, optics.pixel_size)
     high = _upper_resolution(optics, resolution_low, resolution_high)
     fault = _unusable(amplitude)
     if fault:
-        return _failed(fault)
+        return failed(fault)
     filled = last_frequency(amplitude, optics.pixel_size)
     if ends_at_ice(amplitude, optics.pixel_size):
         filled = min(filled, 1 / ICE_WING)
     high = max(high, 1 / filled)
     if resolution_low < 1.5 * high:
-        return _failed(f"the spectrum ends at {high:.1f} Å: too little is left to fit")
-    limits = _Limits(
-        (defocus_min, defocus_max), max_astigmatism, phase_shift_search, (resolution_low, max(high, SEARCH_RESOLUTION))
-    )
+        return failed(f"the spectrum ends at {high:.1f} Å: too little is left to fit")
+    limits = _Limits(defocus, max_astigmatism, phase_shift_search, (resolution_low, max(high, SEARCH_RESOLUTION)))
     points = measure_points(amplitude, optics.pixel_size, 1 / limits.band[0], 1 / limits.band[1])
     cells = average_cells(points, TREND_TERMS)
     found = scan(cells, optics, limits.defocus, max_astigmatism, limits.phase_shifts)
-    significance = found.confirmed() / correlated_noise(cells)
+    shared = correlated_noise(cells)
+    significance = found.confirmed() / shared
     if significance < CHANCE:
-        return _failed("no rings were found: the best fit is no better than chance", significance)
-    best, rivals = _refine_candidates(points, optics, found, limits)
+        return failed("no rings were found: the best fit is no better than chance", significance)
+    candidates = found.candidates(3)
+    best, rivals = _refine_candidates(points, optics, found, candidates, limits)
     if high < limits.band[1]:
         limits = limits._replace(band=(resolution_low, high))
         points = measure_points(amplitude, optics.pixel_size, 1 / resolution_low, 1 / high)
@@ -138,11 +203,27 @@ def estimate_ctf(
     curves = ring_curves(everything, optics, _extend(everything, optics, best))
     part = explained(everything, curves, best, 1 / limits.band[1])
     if part < LEAST_EXPLAINED or fit_resolution(curves, 0.5) is None:
-        return _failed("the spectrum has structure, but no CTF describes it", significance)
-    reasons = _doubts(points, optics, best, curves, limits, rivals)
-    if significance < CERTAIN:
-        reasons.insert(0, f"hardly better than chance: {significance:.1f} standard deviations")
-    return _describe(points, optics, best, curves, significance, "; ".join(reasons))
+        return failed("the spectrum has structure, but no CTF describes it", significance)
+    lead = 0.5 * (candidates[0].significance ** 2 - candidates[1].significance ** 2) / shared**2
+    evidence = Evidence(
+        significance=significance,
+        lead=lead if len(candidates) > 1 else 0.0,
+        error=best.error,
+        defocus=best.values.defocus,
+        astigmatism=abs(best.values.vector),
+        strength=_score(points, optics, best) * math.sqrt(len(points.power)),
+        part=part,
+        zeros=_zeros_seen(optics, best, curves, limits),
+        rivals=bool(rivals),
+        phase_plate=len(limits.phase_shifts) > 1,
+    )
+    right = probability(evidence)
+    if right < UNLIKELY:
+        return failed(f"the best fit is probably wrong: right with a probability of {right:.2f}", significance)
+    reasons = _doubts(points, optics, best, limits, rivals, evidence)
+    if right < LIKELY:
+        reasons.insert(0, f"right with a probability of {right:.2f}")
+    return _describe(points, optics, best, curves, evidence, right, "; ".join(reasons))
 
 
 def _check(defocus_min: float, defocus_max: float, phase_shift_search: tuple[float, float]) -> None:
@@ -175,14 +256,15 @@ def _unusable(amplitude: np.ndarray) -> str:
     return ""
 
 
-def _failed(reason: str, significance: float = 0.0) -> CtfFit:
+def _failed(pixel_size: float, reason: str, significance: float = 0.0) -> CtfFit:
     nothing = (None,) * 8
-    return CtfFit(*nothing, "failed", reason, significance, None, None)
+    return CtfFit(*nothing, "failed", None, reason, significance, None, None, pixel_size)
 
 
-def _refine_candidates(points: Points, optics: Optics, found: Scan, limits: _Limits) -> tuple[Refined, list[Refined]]:
+def _refine_candidates(
+    points: Points, optics: Optics, found: Scan, candidates: list[Candidate], limits: _Limits
+) -> tuple[Refined, list[Refined]]:
     """Refine the best basins; return the best fit and those elsewhere that explain the rings almost as well."""
-    candidates = found.candidates(3)
     # a weaker basin is worth refining only where it might win: side lobes of the best reach two thirds of it
     candidates = [c for c in candidates if c.significance > 0.75 * candidates[0].significance]
     if abs(candidates[0].vector) > PLAIN_ASTIGMATISM:
@@ -215,15 +297,19 @@ def _score(points: Points, optics: Optics, fit: Refined) -> float:
     return float((model * measured).sum() / math.sqrt(float((model**2).sum() * (measured**2).sum())))
 
 
+def _zeros_seen(optics: Optics, fit: Refined, curves: CtfCurves, limits: _Limits) -> int:
+    """Count the zeros of the CTF where rings can be followed."""
+    reached = fit_resolution(curves, 0.5) or limits.band[0]
+    return zeros(optics, fit.values, 1 / limits.band[0], 1 / max(limits.band[1], reached))
+
+
 def _doubts(
-    points: Points, optics: Optics, fit: Refined, curves: CtfCurves, limits: _Limits, rivals: list[Refined]
+    points: Points, optics: Optics, fit: Refined, limits: _Limits, rivals: list[Refined], evidence: Evidence
 ) -> list[str]:
     """Say in words what speaks against a fit."""
     reasons = []
-    reached = fit_resolution(curves, 0.5) or limits.band[0]
-    seen = zeros(optics, fit.values, 1 / limits.band[0], 1 / max(limits.band[1], reached))
-    if seen < 3:
-        reasons.append(f"only {seen} zeros of the CTF lie where rings can be followed; three are needed")
+    if evidence.zeros < 3:
+        reasons.append(f"only {evidence.zeros} zeros of the CTF lie where rings can be followed; three are needed")
     direction = faded_direction(points, optics, fit)
     if direction is not None:
         reasons.append(f"the rings fade along {direction:.0f}°: drift or charging")
@@ -234,13 +320,13 @@ def _doubts(
     if abs(fit.values.vector) > limits.astigmatism:
         reasons.append(f"an astigmatism of {abs(fit.values.vector):.0f} Å, above {limits.astigmatism:.0f}")
     low, high = limits.defocus
-    if not low < fit.values.defocus < high:
+    if not low - TOLERANCE < fit.values.defocus < high + TOLERANCE:
         reasons.append(f"the defocus lies outside the range searched, {low:.0f} to {high:.0f} Å")
     return reasons
 
 
 def _describe(
-    points: Points, optics: Optics, fit: Refined, curves: CtfCurves, significance: float, reason: str
+    points: Points, optics: Optics, fit: Refined, curves: CtfCurves, evidence: Evidence, right: float, reason: str
 ) -> CtfFit:
     """Put a fit into the units and the frame of a record."""
     defocus_u, defocus_v, angle = from_astigmatism_vector(fit.values.defocus, fit.values.vector)
@@ -254,8 +340,11 @@ def _describe(
         ctf_fit_resolution=fit_resolution(curves, 0.5),
         ctf_fit_resolution_0=fit_resolution(curves, 0.0),
         ctf_quality="poor" if reason else "ok",
+        ctf_probability=right,
         reason=reason,
-        significance=significance,
+        significance=evidence.significance,
         defocus_error=fit.error,
         curves=curves,
+        pixel_size=optics.pixel_size,
+        evidence=evidence,
     )

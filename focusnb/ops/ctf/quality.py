@@ -33,10 +33,14 @@ class CtfCurves:
     quality: np.ndarray
 
     @property
+    def seen(self) -> np.ndarray:
+        """Return where rings are left, (rings,) bool."""
+        return self.contrast > 1e-3 * self.background
+
+    @property
     def flattened(self) -> np.ndarray:
         """Return the measured rings with the background removed, scaled like ``fit``; 0 where no rings are left."""
-        smallest = 1e-3 * self.background
-        seen = self.contrast > smallest
+        seen = self.seen
         return np.where(seen, (self.measured - self.background) / np.where(seen, self.contrast, 1.0), 0.0)
 
 
@@ -118,9 +122,10 @@ def explained(points: Points, curves: CtfCurves, fit: Refined, highest: float) -
 
     Gold beads, particles of one size and filters make rings too; a CTF can follow a few of them, never most.
     """
-    inside = curves.frequency <= highest
+    whole = curves.background + 0.5 * curves.contrast
+    inside = (curves.frequency <= highest) & (whole > 1e-6 * whole.max())
     count = np.maximum(np.bincount(points.ring, minlength=len(inside)), 1)[inside].astype(np.float64)
-    middle = np.maximum((curves.background + 0.5 * curves.contrast)[inside], 1e-30)
+    middle = whole[inside]
     rings = (curves.measured[inside] / middle - 1.0) ** 2
     left = ((curves.measured - curves.background - curves.contrast * curves.fit)[inside] / middle) ** 2
     noise = 2.0 * fit.residual**2 / count
@@ -143,15 +148,24 @@ def _equivalent_frequency(points: Points, optics: Optics, fit: Refined) -> np.nd
     return np.sqrt(np.maximum(np.where(usable, solved, squared), 0.0))
 
 
+def correlation_window(turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first point, and that after the last, of a window about each that holds two rings wherever it stands.
+
+    turn : change of the phase from point to point, radians
+    """
+    number = len(turn)
+    half = np.clip(math.pi / np.maximum(turn, 1e-6), 6, number / 6).astype(np.int64)
+    index = np.arange(number)
+    return np.maximum(index - half, 0), np.minimum(index + half + 1, number)
+
+
 def _local_correlation(measured: np.ndarray, model: np.ndarray, turn: np.ndarray, count: np.ndarray) -> np.ndarray:
     """Correlate two curves in a window that holds two rings wherever it stands.
 
     turn : change of the phase from ring to ring, radians; count : pixels of each ring, used as weights
     """
     number = len(measured)
-    half = np.clip(math.pi / np.maximum(turn, 1e-6), 6, number / 6).astype(np.int64)
-    index = np.arange(number)
-    first, last = np.maximum(index - half, 0), np.minimum(index + half + 1, number)
+    first, last = correlation_window(turn)
     weight = count.astype(np.float64)
 
     def window(values: np.ndarray) -> np.ndarray:

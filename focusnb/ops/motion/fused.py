@@ -49,7 +49,7 @@ def add_moved(
     totals : (sums, rows, columns) float32, not smaller than a frame, whose corner is added to
     What lies outside a frame is mirrored. The result does not depend on the number of threads.
     """
-    ny = raw.shape[1]
+    raw, ny = np.ascontiguousarray(raw), raw.shape[1]
     factor = np.ones((1, raw.shape[2]), np.float32) if gain is None else np.ascontiguousarray(gain)
 
     def add(first_row: int) -> None:

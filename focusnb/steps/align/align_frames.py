@@ -12,7 +12,7 @@ import numpy as np
 from focusnb.errors import StepError
 from focusnb.io import relion
 from focusnb.io.mrc import write_mrc
-from focusnb.ops import preview, transfer
+from focusnb.ops import preview
 from focusnb.ops.backend import to_numpy
 from focusnb.ops.dose import Dose
 from focusnb.ops.frames import CorrectedFrames
@@ -36,6 +36,7 @@ from focusnb.quantities import (
 )
 from focusnb.steps.align import AlignedFrames, choices
 from focusnb.steps.base import Cost, Step, StepInputs, StepParams
+from focusnb.steps.prepare import alignment_binning, device_memory
 from focusnb.steps.work import Work
 
 
@@ -102,8 +103,9 @@ class AlignFrames(Step):
         extra = 80 if params.halves else 50
         # a stack and its copy while it is written; a grid twice as fine on which frames are bent
         extra += 8 * frames * params.save_aligned + 64 * params.exact_sums
-        memory = 300_000_000 + pixels * (frames + frames // 2 + extra)
-        return Cost(memory=memory, gpu_memory=transfer.device_memory(frames, pixels, 1))
+        binned = 6.0 * frames / alignment_binning(facts) ** 2
+        memory = 300_000_000 + int(pixels * (frames + binned + extra))
+        return Cost(memory=memory, gpu_memory=device_memory(facts, frames, pixels))
 
     def run(self, inputs: Inputs, params: Params, work: Work) -> AlignedFrames:
         """Estimate the motion, sum, describe."""

@@ -8,13 +8,26 @@ from focusnb.quantities import (
     CtfCurves,
     CtfFitResolution,
     CtfFitResolution0,
+    CtfProbability,
     CtfQuality,
     CtfRemark,
     CtfRingsPreview,
     CtfScore,
+    DefocusRangeX,
+    DefocusRangeY,
     DefocusU,
     DefocusV,
     PhaseShift,
+    ThicknessError,
+    ThicknessFitted,
+    ThicknessLimit,
+    ThicknessRemark,
+    TiltAngleError,
+    TiltAngleFitted,
+    TiltAxisError,
+    TiltAxisFitted,
+    TiltQuality,
+    TiltRemark,
 )
 from focusnb.steps.base import StepResults
 
@@ -31,6 +44,29 @@ class FittedCtf(StepResults):
     ctf_fit_resolution: CtfFitResolution | None = None
     ctf_fit_resolution_0: CtfFitResolution0 | None = None
     ctf_quality: CtfQuality | None = None
+    ctf_probability: CtfProbability | None = None
     ctf_remark: CtfRemark | None = None
     ctf_curves: CtfCurves | None = None
     ctf_rings_preview: CtfRingsPreview | None = None
+
+
+class FittedTilt(StepResults):
+    """What a step makes that fits a plane to the defocus of a micrograph."""
+
+    tilt_axis_fitted: TiltAxisFitted | None = None
+    tilt_angle_fitted: TiltAngleFitted | None = None
+    tilt_axis_error: TiltAxisError | None = None
+    tilt_angle_error: TiltAngleError | None = None
+    tilt_quality: TiltQuality | None = None
+    tilt_remark: TiltRemark | None = None
+    defocus_range_x: DefocusRangeX | None = None
+    defocus_range_y: DefocusRangeY | None = None
+
+
+class FittedThickness(StepResults):
+    """What a step makes that finds the thickness of a specimen in its Thon rings."""
+
+    thickness_fitted: ThicknessFitted | None = None
+    thickness_error: ThicknessError | None = None
+    thickness_limit: ThicknessLimit | None = None
+    thickness_remark: ThicknessRemark | None = None

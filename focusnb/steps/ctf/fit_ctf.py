@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from focusnb.ops import preview
@@ -11,6 +12,8 @@ from focusnb.parameters import quantity
 from focusnb.quantities import (
     AmplitudeContrast,
     PowerSpectrum,
+    PowerSpectrumFar,
+    PowerSpectrumFarPixelSize,
     PowerSpectrumPixelSize,
     SphericalAberration,
     Voltage,
@@ -73,6 +76,8 @@ class FitCtf(Step):
 
         power_spectrum: PowerSpectrum
         power_spectrum_pixel_size: PowerSpectrumPixelSize
+        power_spectrum_far: PowerSpectrumFar | None = None
+        power_spectrum_far_pixel_size: PowerSpectrumFarPixelSize | None = None
         voltage: Voltage
         spherical_aberration: SphericalAberration
         amplitude_contrast: AmplitudeContrast
@@ -83,7 +88,7 @@ class FitCtf(Step):
         resolution_low: ResolutionLow = 30.0
         resolution_high: ResolutionHigh | None = None
         defocus_min: DefocusMin = 1000.0
-        defocus_max: DefocusMax = 50_000.0
+        defocus_max: DefocusMax = 150_000.0
         max_astigmatism: MaxAstigmatism = 2500.0
         phase_shift_min: PhaseShiftMin = 0.0
         phase_shift_max: PhaseShiftMax = 0.0
@@ -98,7 +103,9 @@ class FitCtf(Step):
             spherical_aberration=inputs.spherical_aberration,
             amplitude_contrast=inputs.amplitude_contrast,
         )
-        spectrum = to_numpy(work["power_spectrum"])
+        spectrum, far = to_numpy(work["power_spectrum"]), None
+        if inputs.power_spectrum_far is not None and inputs.power_spectrum_far_pixel_size is not None:
+            far = to_numpy(work["power_spectrum_far"]), inputs.power_spectrum_far_pixel_size
         fit = estimate_ctf(
             spectrum,
             optics=optics,
@@ -108,7 +115,11 @@ class FitCtf(Step):
             defocus_max=params.defocus_max,
             max_astigmatism=params.max_astigmatism,
             phase_shift_search=(params.phase_shift_min, params.phase_shift_max),
+            far=far,
         )
+        fitted = spectrum
+        if far is not None and fit.pixel_size == far[1]:
+            fitted, optics = far[0], replace(optics, pixel_size=far[1])
         if fit.defocus_u is None:
             work.report(f"No CTF: {fit.reason}")
         else:
@@ -123,9 +134,10 @@ class FitCtf(Step):
             ctf_fit_resolution=fit.ctf_fit_resolution,
             ctf_fit_resolution_0=fit.ctf_fit_resolution_0,
             ctf_quality=fit.ctf_quality,  # type: ignore[arg-type]
+            ctf_probability=fit.ctf_probability,
             ctf_remark=fit.reason or None,
             ctf_curves=work.save("ctf_curves", _curves(fit)) if fit.curves is not None else None,
-            ctf_rings_preview=work.save("ctf_rings_preview", preview.ctf_rings_preview(spectrum, fit, optics=optics)),
+            ctf_rings_preview=work.save("ctf_rings_preview", preview.ctf_rings_preview(fitted, fit, optics=optics)),
         )
 
 

@@ -5,6 +5,9 @@ A step for movies makes :class:`PreparedMovie`, one for images :class:`PreparedI
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from focusnb.quantities import (
     BadPixels,
     DoseOrigin,
@@ -26,6 +29,21 @@ from focusnb.quantities import (
     UnalignedWindows,
 )
 from focusnb.steps.base import StepResults
+
+
+def alignment_binning(facts: Mapping[str, Any]) -> int:
+    """Pixels of a movie along a pixel of its alignment, by its facts."""
+    from focusnb.ops.motion.band import choose_binning
+
+    shape = int(facts.get("height") or 4096), int(facts.get("width") or 4096)
+    return choose_binning(shape, float(facts.get("pixel_size") or 1.0))
+
+
+def device_memory(facts: Mapping[str, Any], frames: int, pixels: int) -> int:
+    """Bytes of GPU memory that the steps of motion correction need at least."""
+    from focusnb.ops import transfer
+
+    return transfer.device_memory(frames, pixels, 1, binning=alignment_binning(facts))
 
 
 class PreparedMovie(StepResults):

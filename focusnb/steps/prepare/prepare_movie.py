@@ -18,6 +18,7 @@ from focusnb.ops.backend import Array
 from focusnb.ops.defects import fill_bad_pixels, find_hot_pixels, prepare_bad_pixels
 from focusnb.ops.frames import CorrectedFrames
 from focusnb.ops.gain import Orientation, bad_gain_pixels, check_orientation, orient_gain, sample_windows
+from focusnb.ops.motion.band import choose_binning
 from focusnb.ops.spectrum import choose_sampling, power_spectrum
 from focusnb.parameters import quantity
 from focusnb.quantities import (
@@ -35,7 +36,7 @@ from focusnb.quantities import (
     SuperResolution,
 )
 from focusnb.steps.base import Cost, Step, StepInputs, StepParams
-from focusnb.steps.prepare import PreparedMovie
+from focusnb.steps.prepare import PreparedMovie, device_memory
 from focusnb.steps.work import Work
 
 FindHotPixels = Annotated[
@@ -129,15 +130,14 @@ class PrepareMovie(Step):
             groups = options.cut(int(facts["hardware_frames"]))
             pixels *= options.upsampling**2
             frames = len(groups) * (1 if len(groups[-1]) < 256 else 2)
-        memory = 300_000_000 + pixels * (frames + 40)
-        return Cost(memory=memory, gpu_memory=transfer.device_memory(frames, pixels, 1))
+        return Cost(memory=300_000_000 + pixels * (frames + 40), gpu_memory=device_memory(facts, frames, pixels))
 
     def run(self, inputs: Inputs, params: Params, work: Work) -> PreparedMovie:
         """Read, find the bad pixels, measure counts and dose."""
         work.report("Reading the movie", 0.0)
         with open_movie(inputs.movie, eer=_eer_options(params, inputs.exposure_dose)) as movie:
             try:
-                raw, held = _read(movie, work.xp)
+                raw, held = _read(movie, work.xp, inputs.pixel_size)
             except ValueError as error:
                 raise StepError(f"{Path(inputs.movie).name}: {error}") from error
             finer = int(movie.header_facts.get("eer_upsampling", 0))
@@ -229,14 +229,19 @@ class PrepareMovie(Step):
         return frames, len(bad_pixels), fill_bad_pixels(total, bad_pixels) / len(frames)
 
 
-def _read(movie: Movie, xp: Any) -> tuple[Array, dict[str, Any]]:
+def _read(movie: Movie, xp: Any, pixel_size: float) -> tuple[Array, dict[str, Any]]:
     """The frames where they are to be corrected, or on the host with what brings them to the device in batches.
 
     Raises ValueError where the device has no room for any.
     """
     if xp is np:
         return movie.read(threads=decoding_threads()), {}
-    plan = transfer.plan_transfer(movie.shape, movie.dtype.itemsize, transfer.free_memory(xp))
+    plan = transfer.plan_transfer(
+        movie.shape,
+        movie.dtype.itemsize,
+        transfer.free_memory(xp),
+        binning=choose_binning(movie.shape[1:], pixel_size / int(movie.header_facts.get("eer_upsampling", 1))),
+    )
     threads = decoding_threads(usable_cores())
     if plan.resident:
         return transfer.upload_frames(xp, movie.shape, movie.dtype, movie.stream(threads=threads)), {}

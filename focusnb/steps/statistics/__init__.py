@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from focusnb.quantities import (
+    CarbonFraction,
+    EdgeContrast,
+    EdgeScore,
     IceRingExcess,
+    IceRingPosition,
+    IceRingStrength,
     Iciness,
     IcinessOuter,
     IcinessPaper,
     ImageStddevRelative,
     InSessionSums,
+    OpenFraction,
     PowerSpectrum,
+    PowerSpectrumFar,
+    PowerSpectrumFarPixelSize,
     PowerSpectrumPixelSize,
+    QualityFlags,
+    QualityRemark,
     ResidualGain,
     SessionCount,
     SessionLeftOut,
@@ -22,6 +32,7 @@ from focusnb.quantities import (
     SessionVariancePreview,
     SpectrumPreview,
     StripeMeasure,
+    TextureExcess,
 )
 from focusnb.steps.base import StepResults
 
@@ -31,6 +42,8 @@ class MeasuredSpectrum(StepResults):
 
     power_spectrum: PowerSpectrum | None = None
     power_spectrum_pixel_size: PowerSpectrumPixelSize | None = None
+    power_spectrum_far: PowerSpectrumFar | None = None
+    power_spectrum_far_pixel_size: PowerSpectrumFarPixelSize | None = None
     spectrum_preview: SpectrumPreview | None = None
 
 
@@ -41,8 +54,22 @@ class MeasuredImage(StepResults):
     iciness_paper: IcinessPaper | None = None
     iciness_outer: IcinessOuter | None = None
     ice_ring_excess: IceRingExcess | None = None
+    ice_ring_position: IceRingPosition | None = None
+    ice_ring_strength: IceRingStrength | None = None
     image_stddev_relative: ImageStddevRelative | None = None
     stripe_measure: StripeMeasure | None = None
+
+
+class JudgedExposure(StepResults):
+    """What a step that judges an exposure makes. The flag set by hand is not among it, and stays as it is."""
+
+    quality_flags: QualityFlags | None = None
+    quality_remark: QualityRemark | None = None
+    carbon_fraction: CarbonFraction | None = None
+    open_fraction: OpenFraction | None = None
+    texture_excess: TextureExcess | None = None
+    edge_score: EdgeScore | None = None
+    edge_contrast: EdgeContrast | None = None
 
 
 class AddedToSession(StepResults):

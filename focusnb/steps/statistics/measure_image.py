@@ -15,7 +15,7 @@ class MeasureImage(Step):
 
     name = "measure_image"
     title = "Measure ice and image"
-    version = "1"
+    version = "2"
     category = "statistics"
     gpu = "uses"
 
@@ -38,6 +38,8 @@ class MeasureImage(Step):
             iciness_paper=ice.iciness_paper,
             iciness_outer=ice.iciness_outer,
             ice_ring_excess=ice.ice_ring_excess,
+            ice_ring_position=ice.ice_ring_position,
+            ice_ring_strength=ice.ice_ring_strength,
             image_stddev_relative=statistics.image_stddev_relative(unaligned),
             stripe_measure=statistics.stripe_measure(unaligned),
         )

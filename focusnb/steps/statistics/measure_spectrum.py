@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from focusnb.ops import preview
-from focusnb.ops.spectrum import FINEST_PIXEL_SIZE, choose_sampling, power_spectrum
+from focusnb.ops.spectrum import FAR_PIXEL_SIZE, FINEST_PIXEL_SIZE, Sampling, choose_sampling, power_spectra
 from focusnb.parameters import quantity
 from focusnb.quantities import Micrograph, MicrographDoseWeighted, MicrographPixelSize
 from focusnb.steps.base import Step, StepInputs, StepParams
@@ -77,10 +77,16 @@ class MeasureSpectrum(Step):
         sampling = choose_sampling(inputs.micrograph_pixel_size, box=params.box, target=params.finest_pixel_size)
         weighted = params.spectrum_of == "dose-weighted" and inputs.micrograph_dose_weighted is not None
         image = work["micrograph_dose_weighted" if weighted else "micrograph"]
-        spectrum = power_spectrum(image, sampling=sampling)
+        far = Sampling(params.box, FAR_PIXEL_SIZE / inputs.micrograph_pixel_size)
+        wanted = [sampling] if far.factor <= sampling.factor else [sampling, far]
+        spectrum, *coarse = power_spectra(image, wanted)
         pixel_size = inputs.micrograph_pixel_size * sampling.factor
         return MeasuredSpectrum(
             power_spectrum=work.save("power_spectrum", spectrum, pixel_size=pixel_size),
             power_spectrum_pixel_size=pixel_size,
+            power_spectrum_far=work.save("power_spectrum_far", coarse[0], pixel_size=FAR_PIXEL_SIZE)
+            if coarse
+            else None,
+            power_spectrum_far_pixel_size=FAR_PIXEL_SIZE if coarse else None,
             spectrum_preview=work.save("spectrum_preview", preview.spectrum_preview(spectrum, pixel_size=pixel_size)),
         )

@@ -1,0 +1,1 @@
+"""Views: tables and image files in, figures out; no widgets, no state."""

@@ -57,7 +57,7 @@ def draw(seed: int) -> tuple[Any, bool]:
         particle_mass=float(np.exp(rng.uniform(math.log(50.0), math.log(800.0)))),
         particle_spacing=float(rng.uniform(250.0, 800.0)),
     )
-    shape = tuple(int(side) for side in rng.integers(1000, 2001, 2))
+    shape = tuple(int(side) for side in rng.integers(900, 1501, 2))
     dose = float(rng.uniform(0.4, 1.5))
     spec = MovieSpec(shape, 40, pixel_size, dose, optics=optics, specimen=specimen, detector=DetectorSettings())
     return spec, plate

@@ -59,6 +59,7 @@ SYMMETRIC = 0.5
 
 _LARGEST_SPECTRUM = 2048  # px; larger squares are images and are not asked
 _MIDDLE = 128  # px about the origin that tell
+_LEAST = 8  # px on a side from which on there is a symmetry
 _OURS = "written by focusnb"  # in the first line of the averages
 _COPY = "micrograph"  # the image in the project's own format: nobody needs it twice
 
@@ -307,6 +308,8 @@ def _symmetry(image: np.ndarray) -> float:
     """
     import numpy as np
 
+    if len(image) < _LEAST:
+        return 0.0
     middle = len(image) // 2
     reach = min((len(image) - 1) // 2, _MIDDLE)
     inner = image[middle - reach : middle + reach + 1, middle - reach : middle + reach + 1].astype(np.float64)
@@ -465,7 +468,7 @@ def _write_averages(path: Path, folder: Path, task: Task, record: Mapping[str, A
     from focusnb.io.ctf_record import CtfOptics, CtfSearch, RingAverages
     from focusnb.io.ctffind import write_ctffind_averages
     from focusnb.ops.ctf.averages import ring_rows
-    from focusnb.ops.ctf.fit import SEARCH_RESOLUTION
+    from focusnb.ops.ctf.fit import upper_resolution
     from focusnb.ops.ctf.model import Optics
 
     target = (task.run_folder if asked.out is not None else folder) / _averages_name(path)
@@ -493,7 +496,9 @@ def _write_averages(path: Path, folder: Path, task: Task, record: Mapping[str, A
         search=CtfSearch(
             box=len(spectrum),
             resolution_low=params["resolution_low"],
-            resolution_high=params["resolution_high"] or max(SEARCH_RESOLUTION, 2.0 * pixel_size),
+            resolution_high=upper_resolution(
+                Optics(pixel_size, *lens), params["resolution_low"], params["resolution_high"]
+            ),
             defocus_min=params["defocus_min"],
             defocus_max=params["defocus_max"],
         ),

@@ -29,6 +29,8 @@ _ERROR_OF_MEDIAN = 1.25  # over that of a mean
 _ALL_SIDES = np.ones((3, 3), bool)
 _SPREAD = 2.2
 """Variance of the mean power of so many frequencies of a tile, times their number: the window ties neighbours."""
+SMALLEST = 64
+"""Pixels of a side below which no edge is looked for."""
 
 
 class Excess(NamedTuple):
@@ -121,8 +123,11 @@ def film_fraction(measures: FieldMeasures, limits: FieldLimits = LIMITS) -> floa
     dark, here, there = measures.dark_fraction, measures.texture_dark, measures.texture_bright
     if dark is None or measures.edge_score is None:
         return None
-    if not measures.edge_of_film or is_empty(measures, limits) or open_fraction(measures, limits):
+    open_part = open_fraction(measures, limits)
+    if not measures.edge_of_film or is_empty(measures, limits) or open_part:
         return 0.0
+    if open_part is None:
+        return None  # a tear has such a border as well
     # an offset of the values hides the contrast of the brightness, but not that of the textures
     rougher = here is not None and there is not None and here.value > 2 * max(there.value, limits.texture)
     return dark if _has_edge(measures, limits, rougher) else 0.0
@@ -183,7 +188,7 @@ def measure_field(image: Array, *, pixel_size: float, least_texture: float = LIM
     least_texture : excess below which there is no specimen
     """
     texture = measure_texture(image, pixel_size=pixel_size)
-    edge = find_edge(image)
+    edge = find_edge(image) if min(image.shape) >= SMALLEST else None
     bare = None if texture is None else find_bare(texture, least_texture=least_texture)
     sides = (None, None) if texture is None or edge is None else sides_of(edge, texture)
     return FieldMeasures(

@@ -31,6 +31,9 @@ BLOCK = 256
 EDGE = 64
 """Pixels of the spectrum's own size over which an image fades at its edges, which would leave a cross otherwise."""
 
+SMALLEST = 64
+"""Pixels of a side below which an image has no spectrum worth the name: it is zero."""
+
 MOST_EDGE = 0.15
 """Part of a side that may fade at either end."""
 
@@ -69,8 +72,9 @@ def power_spectrum(image: Array, *, box: int = 512, sampling: Sampling | None = 
 
     Returns (box, box) float32, mean amplitude, origin at (box // 2, box // 2). The image loses its local mean and
     fades at its edges; white noise of standard deviation s gives a mean amplitude of s·sqrt(π)/2 whatever the image.
-    A constant image gives zeros. The whole transform uses all of the image alike, where tapered tiles (Welch 1967)
-    waste a part of it: on simulated micrographs the median error of the defocus is a quarter smaller.
+    An image that is constant or smaller than 64 pixels gives zeros. The whole transform uses all of the image alike,
+    where tapered tiles (Welch 1967) waste a part of it: on simulated micrographs the median error of the defocus is a
+    quarter smaller.
     """
     return power_spectra(image, [sampling or Sampling(box)], robust=robust)[0]
 
@@ -78,13 +82,19 @@ def power_spectrum(image: Array, *, box: int = 512, sampling: Sampling | None = 
 def power_spectra(image: Array, samplings: Sequence[Sampling], *, robust: bool = True) -> list[Array]:
     """Return the spectra of an image for several samplings, from one transform; see ``power_spectrum``."""
     xp, fft = array_namespace(image), fft_namespace(image)
-    if image.ndim != 2:
-        raise ParameterError(f"a spectrum needs one image (y, x), not an array of {image.ndim} dimensions")
+    if image.ndim != 2 or np.dtype(image.dtype).kind not in "iufb":
+        raise ParameterError(f"a spectrum needs one image (y, x) of numbers, not {image.ndim} axes of {image.dtype}")
+    if not samplings:
+        raise ParameterError("a spectrum needs a sampling; none is given")
+    if isinstance(image, np.ndarray) and (image.dtype == np.float16 or not image.dtype.isnative):
+        image = image.astype(np.float32)  # half precision and other byte orders are ways to store
     for sampling in samplings:
         if sampling.box < 16 or sampling.box % 2 or sampling.factor < 1:
             raise ParameterError(
                 f"box {sampling.box} must be even and at least 16, the factor {sampling.factor:g} at least 1"
             )
+    if min(image.shape) < SMALLEST:
+        return [xp.zeros((sampling.box, sampling.box), dtype=xp.float32) for sampling in samplings]
     finest = min(sampling.factor for sampling in samplings)
     least = max(math.ceil(sampling.box * sampling.factor) for sampling in samplings)
     shape = tuple(fast_size(max(int(side), least)) for side in image.shape)

@@ -337,3 +337,35 @@ def test_halves_of_real_micrographs_agree(data: Path):
             half = estimate_ctf(spectrum, optics=lens)
             assert half.defocus_u == pytest.approx(whole.defocus_u, abs=150), (file.name, name)
             assert half.defocus_v == pytest.approx(whole.defocus_v, abs=150), (file.name, name)
+
+
+def test_narrow_limits_are_kept():
+    image = thon_image((1000, 1000), 1.06, (14900.0, 14700.0, 35.0), signal=1.0)
+    spectrum, far = power_spectra(image, [Sampling(512), Sampling(512, FAR_PIXEL_SIZE / 1.06)])
+    lens = Optics(1.06, 300.0, 2.7, 0.1)
+    narrow = estimate_ctf(spectrum, optics=lens, defocus_min=14740.0, defocus_max=14860.0)
+    assert narrow.defocus_u == pytest.approx(14900.0, abs=100)
+    beyond = estimate_ctf(
+        spectrum, optics=lens, defocus_min=100_000.0, defocus_max=150_000.0, far=(far, FAR_PIXEL_SIZE)
+    )
+    assert beyond.ctf_quality != "ok"
+    # the coarse spectrum holds nothing of so fine a band: it is left alone
+    noise = np.random.default_rng(1).normal(size=(700, 700)).astype(np.float32)
+    spectrum, far = power_spectra(noise, [Sampling(512), Sampling(512, FAR_PIXEL_SIZE / 1.06)])
+    fit = estimate_ctf(spectrum, optics=lens, resolution_low=12.0, defocus_max=150_000.0, far=(far, FAR_PIXEL_SIZE))
+    assert fit.ctf_quality == "failed"
+
+
+def test_too_little_to_judge_by_has_no_probability():
+    """At 5 Å/px and 1.5 µm hardly a ring lies in the band: another defocus may fit it as well."""
+    for seed in range(4):
+        image = thon_image((700, 700), 5.0, (15200.0, 14800.0, 35.0), signal=1.0, seed=seed)
+        fit = estimate_ctf(power_spectrum(image), optics=Optics(5.0, 300.0, 2.7, 0.1))
+        assert fit.ctf_quality != "ok"
+        assert fit.ctf_probability is None or abs(fit.defocus_u - 15200.0) < 300.0
+
+
+def test_tiny_images_have_no_spectrum():
+    for seed in range(10):
+        noise = np.random.default_rng(seed).normal(size=(24, 24)).astype(np.float32)
+        assert fit_image(noise).ctf_quality == "failed"

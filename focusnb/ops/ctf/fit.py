@@ -27,6 +27,7 @@ from focusnb.ops.ctf.rings import ICE_WING, Points, average_cells, ends_at_ice, 
 from focusnb.ops.ctf.search import Candidate, Scan, scan
 
 CHANCE = 4.0  # standard deviations by which one half of the spectrum must confirm the other, or it is no fit
+FEWEST_ZEROS = 2  # of the CTF, below which nothing is said of its probability
 UNLIKELY, LIKELY = 0.2, 0.9  # probabilities of a fit below which it is none, and from which on it is good
 SEARCH_RESOLUTION = 4.0  # Å: the exhaustive search stops here, refinement goes on
 RIVAL = 0.85  # another basin that explains this much of what the best does makes a fit ambiguous
@@ -48,7 +49,8 @@ class CtfFit:
     ctf_score : normalised cross-correlation of the measured rings with CTF² over the band fitted
     ctf_fit_resolution, ctf_fit_resolution_0 : Å, where the local correlation falls below 0.5 and below 0
     ctf_quality : "ok", "poor" or "failed"; reason : why not "ok", in words
-    ctf_probability : that U and V are both within 300 Å, or 2 % of the defocus where that is more
+    ctf_probability : that U and V are both within 300 Å, or 2 % of the defocus where that is more; None where fewer
+        than two zeros of the CTF can be followed
     significance : standard deviations by which half of the spectrum confirms what the other half says
     evidence : what the probability was judged by; None for a failed fit
     defocus_error : standard deviation of the defocus, Å
@@ -119,17 +121,20 @@ def estimate_ctf(
 
     Raises ParameterError for limits that leave nothing to fit.
     """
-    _check(defocus_min, defocus_max, phase_shift_search)
+    _check(defocus_min, defocus_max, max_astigmatism, phase_shift_search)
     limits = (defocus_min, defocus_max), max_astigmatism, phase_shift_search
     reach = farthest(optics, spectrum.shape[-1])
     if far is None or defocus_max <= reach:
         return _estimate(to_numpy(spectrum), optics, (resolution_low, resolution_high), *limits)
-    near_limits = (min(defocus_min, 0.5 * reach), reach), *limits[1:]
-    near = _estimate(to_numpy(spectrum), optics, (resolution_low, resolution_high), *near_limits)
-    if near.ctf_quality == "ok":
-        return near
+    near = _failed(optics.pixel_size, "no smaller defocus was asked for")
+    if defocus_min < reach:
+        near = _estimate(
+            to_numpy(spectrum), optics, (resolution_low, resolution_high), (defocus_min, reach), *limits[1:]
+        )
     coarse = replace(optics, pixel_size=far[1])
     finest = 2.0 * FAR_BAND * far[1]
+    if near.ctf_quality == "ok" or resolution_low < 1.5 * finest:
+        return near
     band = resolution_low, None if resolution_high is None or resolution_high < finest else resolution_high
     beyond = _estimate(to_numpy(far[0]), coarse, band, (max(OVERLAP * reach, defocus_min), defocus_max), *limits[1:])
     return max(near, beyond, key=lambda fit: (fit.ctf_probability or 0.0, fit.significance))
@@ -175,7 +180,7 @@ def _estimate(
     if amplitude.ndim != 2 or amplitude.shape[0] != amplitude.shape[1] or amplitude.shape[0] < 64:
         raise ParameterError(f"spectrum is {amplitude.shape}; it must be square, at least 64 × 64")
     failed = partial(_failed, optics.pixel_size)
-    high = _upper_resolution(optics, resolution_low, resolution_high)
+    high = upper_resolution(optics, resolution_low, resolution_high)
     fault = _unusable(amplitude)
     if fault:
         return failed(fault)
@@ -204,10 +209,10 @@ def _estimate(
     part = explained(everything, curves, best, 1 / limits.band[1])
     if part < LEAST_EXPLAINED or fit_resolution(curves, 0.5) is None:
         return failed("the spectrum has structure, but no CTF describes it", significance)
-    lead = 0.5 * (candidates[0].significance ** 2 - candidates[1].significance ** 2) / shared**2
+    first, second = candidates[0].significance, candidates[1].significance if len(candidates) > 1 else 0.0
     evidence = Evidence(
         significance=significance,
-        lead=lead if len(candidates) > 1 else 0.0,
+        lead=0.5 * (first**2 - second**2) / shared**2,
         error=best.error,
         defocus=best.values.defocus,
         astigmatism=abs(best.values.vector),
@@ -217,25 +222,30 @@ def _estimate(
         rivals=bool(rivals),
         phase_plate=len(limits.phase_shifts) > 1,
     )
-    right = probability(evidence)
-    if right < UNLIKELY:
+    # of what fewer zeros look like the weights have learnt too little
+    right = probability(evidence) if evidence.zeros >= FEWEST_ZEROS else None
+    if right is not None and right < UNLIKELY:
         return failed(f"the best fit is probably wrong: right with a probability of {right:.2f}", significance)
     reasons = _doubts(points, optics, best, limits, rivals, evidence)
-    if right < LIKELY:
+    if right is not None and right < LIKELY:
         reasons.insert(0, f"right with a probability of {right:.2f}")
     return _describe(points, optics, best, curves, evidence, right, "; ".join(reasons))
 
 
-def _check(defocus_min: float, defocus_max: float, phase_shift_search: tuple[float, float]) -> None:
+def _check(
+    defocus_min: float, defocus_max: float, max_astigmatism: float, phase_shift_search: tuple[float, float]
+) -> None:
     """Refuse limits that leave nothing to search."""
     if not 0 < defocus_min < defocus_max:
         raise ParameterError(f"defocus is searched from {defocus_min} to {defocus_max} Å; it must rise from above 0")
+    if not max_astigmatism >= 0:
+        raise ParameterError(f"astigmatism is searched up to {max_astigmatism} Å; it must not be negative")
     if phase_shift_search[0] > phase_shift_search[1]:
         raise ParameterError(f"phase shift is searched from {phase_shift_search[0]} down to {phase_shift_search[1]}")
 
 
-def _upper_resolution(optics: Optics, low: float, high: float | None) -> float:
-    """Return the upper end of the band in Å."""
+def upper_resolution(optics: Optics, low: float, high: float | None) -> float:
+    """Return the upper end of the band in Å; ``high`` where it is given, 4 Å or what the pixels allow otherwise."""
     finest = 2.0 * optics.pixel_size
     chosen = max(4.0, 1.08 * finest) if high is None else high
     if chosen < finest:
@@ -252,7 +262,7 @@ def _unusable(amplitude: np.ndarray) -> str:
     if not np.isfinite(amplitude).all():
         return "the spectrum holds values that are not numbers"
     if float(amplitude.max()) <= 0 or float((amplitude > 0).mean()) < 0.5:
-        return "the spectrum is empty: the image is constant"
+        return "the spectrum is empty: the image is constant, or smaller than 64 pixels"
     return ""
 
 
@@ -326,7 +336,13 @@ def _doubts(
 
 
 def _describe(
-    points: Points, optics: Optics, fit: Refined, curves: CtfCurves, evidence: Evidence, right: float, reason: str
+    points: Points,
+    optics: Optics,
+    fit: Refined,
+    curves: CtfCurves,
+    evidence: Evidence,
+    right: float | None,
+    reason: str,
 ) -> CtfFit:
     """Put a fit into the units and the frame of a record."""
     defocus_u, defocus_v, angle = from_astigmatism_vector(fit.values.defocus, fit.values.vector)

@@ -144,6 +144,8 @@ def estimate_thickness(
         raise ParameterError(f"the largest thickness is {max_thickness} Å; it must be {LEAST_RANGE:.0f} or more")
     if fit.defocus_u is None or fit.defocus_v is None or fit.astigmatism_angle is None:
         return _nothing(f"the CTF is not known: {fit.reason or 'no defocus was fitted'}")
+    if not np.isfinite(amplitude).all() or not amplitude.max() > 0:
+        return _nothing("the spectrum is empty or holds values that are not numbers")
     highest = last_frequency(amplitude, optics.pixel_size)
     if resolution_high is not None:
         highest = min(highest, 1 / resolution_high)

@@ -36,6 +36,7 @@ CLAIMED = 1e-4  # a gradient that chance gives more often than this is no tilt
 OUTLIER = 3.5  # standard deviations of its defocus by which a tile may miss the plane
 LEAST_CONTRAST = 0.25  # a tile whose rings have less than this part of the usual contrast says nothing
 TREND_TERMS, CONTRAST_TERMS = 8, 8
+FARTHEST = 1.25  # Å: side of a tile times this over the wavelength is the largest defocus whose rings it samples
 LEAST_TILES = 6
 CONFIRMED = 6.0  # standard deviations by which half of the tiles must confirm the other; chance reaches 3 to 4
 _SHARED_NOISE = 1.5  # rings of a tapered tile share noise, so they tell less than their number says: by simulation
@@ -218,6 +219,9 @@ def estimate_tilt(
         )
     start = _level(fit)
     layout = _lay_tiles(image.shape, optics, start.defocus if start else None)
+    side = layout.tile * optics.pixel_size
+    if start and start.defocus > FARTHEST * side / optics.wavelength:
+        return _nothing(f"the rings of a defocus of {start.defocus:.0f} Å are too close for tiles of {side:.0f} Å")
     if len(layout.rows) < 2 or len(layout.columns) < 2 or len(layout.rows) * len(layout.columns) < LEAST_TILES:
         return _nothing(f"{image.shape} pixels hold too few tiles of {layout.tile} pixels to see a tilt")
     cells, present = _measure_cells(image, layout, optics, 1 / resolution_low, 1 / high)

@@ -68,7 +68,7 @@ class FitCtf(Step):
 
     name = "fit_ctf"
     title = "Fit the CTF"
-    version = "1"
+    version = "2"
     category = "ctf"
 
     class Inputs(StepInputs):

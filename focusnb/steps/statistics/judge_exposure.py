@@ -152,7 +152,7 @@ class JudgeExposure(Step):
         defocus_mean_min: DefocusMeanMin | None = 2000.0
         defocus_mean_max: DefocusMeanMax | None = 70_000.0
         ctf_quality_min: CtfQualityMin | None = "poor"
-        ctf_fit_resolution_max: CtfFitResolutionMax | None = 8.0
+        ctf_fit_resolution_max: CtfFitResolutionMax | None = 8.5
         iciness_max: IcinessMax | None = 1.6
         ice_ring_strength_max: IceRingStrengthMax | None = 0.5
         ice_ring_excess_max: IceRingExcessMax | None = None

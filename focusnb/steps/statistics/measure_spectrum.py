@@ -52,7 +52,7 @@ class MeasureSpectrum(Step):
 
     name = "measure_spectrum"
     title = "Measure the spectrum"
-    version = "1"
+    version = "2"
     category = "statistics"
     gpu = "uses"
 

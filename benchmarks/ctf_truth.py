@@ -1,7 +1,7 @@
 """CTF estimation against known truth: simulated micrographs of every kind, noise, and how reliable the verdicts are.
 
     python benchmarks/ctf_truth.py [--micrographs 200] [--noise 1000] [--seed 1000]
-    python benchmarks/ctf_truth.py --train --micrographs 2000
+    python benchmarks/ctf_truth.py --train --micrographs 2200
 
 Micrographs are drawn over 0.3-5 µm, 0.5-2.5 Å/px, 80-300 kV, weak to strong, a third with a phase plate. A fit is
 right where U and V are within the tolerance of its kind (below); where fewer than three zeros of the CTF lie in the
@@ -241,12 +241,12 @@ def train(rows: list[dict[str, Any]]) -> np.ndarray:
     """Return the weights of the logistic regression of right on the terms of the evidence."""
     from scipy.optimize import minimize
 
-    known = [row for row in rows if row["right"] is not None]
+    known = [row for row in rows if row["probability"] is not None]
     terms, right = np.array([row["terms"] for row in known]), np.array([row["right"] for row in known], float)
 
     def cost(weights: np.ndarray) -> float:
         odds = terms @ weights
-        return float((np.logaddexp(0.0, odds) - right * odds).sum() + 0.02 * (weights[1:] ** 2).sum())
+        return float((np.logaddexp(0.0, odds) - right * odds).sum() + 0.3 * (weights[1:] ** 2).sum())
 
     return np.asarray(minimize(cost, np.zeros(terms.shape[1]), method="BFGS").x)
 

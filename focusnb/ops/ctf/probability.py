@@ -63,7 +63,7 @@ class Evidence(NamedTuple):
         )
 
 
-WEIGHTS = np.array([-8.114, -1.096, 1.601, 0.833, 0.600, 6.710, 0.683, -0.866, 1.959, -1.821, -8.598, -0.703])
+WEIGHTS = np.array([-4.855, -0.304, 1.273, 0.095, 0.436, 3.257, 0.426, -0.793, 1.291, -2.388, -1.531, -0.676])
 
 
 def probability(evidence: Evidence) -> float:

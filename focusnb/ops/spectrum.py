@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -317,12 +318,18 @@ def rotational_average(spectrum: Array, pixel_size: float) -> tuple[np.ndarray, 
     """
     values = to_numpy(spectrum)
     box = values.shape[0]
-    radius, _ = frequency_radius(box, pixel_size)
-    ring = np.rint(radius * (box * pixel_size)).astype(np.int64).ravel()
-    counts = np.bincount(ring, minlength=box // 2)[: box // 2]
+    ring, counts, radius = _rings(box)
     average = np.bincount(ring, values.ravel().astype(np.float64), minlength=box // 2)[: box // 2] / counts
-    frequency = np.bincount(ring, radius.ravel(), minlength=box // 2)[: box // 2] / counts
-    return frequency, average
+    return radius / (box * pixel_size), average
+
+
+@lru_cache(maxsize=4)
+def _rings(box: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the ring of each pixel, flat, and of each ring the number of pixels and their mean radius in pixels."""
+    radius, _ = frequency_radius(box, 1.0 / box)
+    ring = np.rint(radius).astype(np.int64).ravel()
+    counts = np.bincount(ring, minlength=box // 2)[: box // 2]
+    return ring, counts, np.bincount(ring, radius.ravel(), minlength=box // 2)[: box // 2] / counts
 
 
 def log_display(spectrum: Array) -> Array:

@@ -13,11 +13,13 @@ from focusnb.quantities import (
     CtfRemark,
     CtfRingsPreview,
     CtfScore,
-    DefocusRangeX,
-    DefocusRangeY,
     DefocusU,
     DefocusV,
     PhaseShift,
+)
+from focusnb.quantities.tilt import (
+    DefocusRangeX,
+    DefocusRangeY,
     ThicknessError,
     ThicknessFitted,
     ThicknessLimit,

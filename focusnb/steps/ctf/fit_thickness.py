@@ -10,8 +10,6 @@ from focusnb.parameters import quantity
 from focusnb.quantities import (
     AmplitudeContrast,
     AstigmatismAngle,
-    DefocusRangeX,
-    DefocusRangeY,
     DefocusU,
     DefocusV,
     PhaseShift,
@@ -19,6 +17,10 @@ from focusnb.quantities import (
     PowerSpectrumPixelSize,
     SphericalAberration,
     Voltage,
+)
+from focusnb.quantities.tilt import (
+    DefocusRangeX,
+    DefocusRangeY,
 )
 from focusnb.steps.base import Step, StepInputs, StepParams
 from focusnb.steps.ctf import FittedThickness

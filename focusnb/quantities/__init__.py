@@ -646,57 +646,6 @@ CtfProbability = Annotated[
         help="That U and V are both within 300 Å, or within 2 % where that is more.",
     ),
 ]
-TiltAxisFitted = Annotated[
-    float,
-    quantity(
-        "Tilt axis, fitted",
-        unit="°",
-        group="Tilt",
-        precision=1,
-        help="Direction of the axis from x, counter-clockwise with y up; empty where no tilt is seen.",
-    ),
-]
-TiltAngleFitted = Annotated[
-    float,
-    quantity(
-        "Tilt angle, fitted",
-        unit="°",
-        group="Tilt",
-        precision=1,
-        help="Positive where the side to the left of the axis has the larger under focus; 0 where no tilt is seen.",
-    ),
-]
-TiltAxisError = Annotated[float, quantity("Tilt axis, error", unit="°", group="Tilt", advanced=True, precision=1)]
-TiltAngleError = Annotated[float, quantity("Tilt angle, error", unit="°", group="Tilt", advanced=True, precision=1)]
-TiltQuality = Annotated[
-    Literal["ok", "poor", "none", "failed"],
-    quantity("Tilt quality", group="Tilt", help="ok: the axis is known to 5°, the angle to 3°; none: no tilt is seen."),
-]
-TiltRemark = Annotated[str, quantity("Tilt remark", group="Tilt", help="Why there is no axis, in words.")]
-DefocusRangeX = Annotated[
-    float,
-    quantity("Defocus range along x", unit="Å", group="Tilt", advanced=True, precision=0, help="By the fitted tilt."),
-]
-DefocusRangeY = Annotated[
-    float,
-    quantity("Defocus range along y", unit="Å", group="Tilt", advanced=True, precision=0, help="By the fitted tilt."),
-]
-ThicknessFitted = Annotated[
-    float,
-    quantity(
-        "Thickness, fitted",
-        unit="Å",
-        group="Tilt",
-        precision=0,
-        help="By the frequency at which the rings vanish; empty where they do not.",
-    ),
-]
-ThicknessError = Annotated[float, quantity("Thickness, error", unit="Å", group="Tilt", advanced=True, precision=0)]
-ThicknessLimit = Annotated[
-    float,
-    quantity("Thickness, at most", unit="Å", group="Tilt", advanced=True, precision=0, help="What the rings exclude."),
-]
-ThicknessRemark = Annotated[str, quantity("Thickness remark", group="Tilt", help="Why there is none, in words.")]
 CtfRemark = Annotated[str, quantity("CTF remark", group="CTF", help="Why the fit is not ok, in words.")]
 CtfCurves = Annotated[
     str, curve("CTF curves", file="curves.json", help="Rotational average, background, fit and quality.")

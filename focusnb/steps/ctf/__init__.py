@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from focusnb.quantities import (
+    AmplitudeContrast,
     Astigmatism,
     AstigmatismAngle,
     CtfCurves,
@@ -16,6 +19,8 @@ from focusnb.quantities import (
     DefocusU,
     DefocusV,
     PhaseShift,
+    SphericalAberration,
+    Voltage,
 )
 from focusnb.quantities.tilt import (
     DefocusRangeX,
@@ -31,7 +36,35 @@ from focusnb.quantities.tilt import (
     TiltQuality,
     TiltRemark,
 )
-from focusnb.steps.base import StepResults
+from focusnb.steps.base import StepInputs, StepResults
+
+if TYPE_CHECKING:
+    from focusnb.ops.ctf import CtfFit, Optics
+
+
+class CtfKnown(StepInputs):
+    """What steps read that start from a fitted CTF; where none was fitted its values are empty."""
+
+    voltage: Voltage
+    spherical_aberration: SphericalAberration
+    amplitude_contrast: AmplitudeContrast
+    defocus_u: DefocusU | None = None
+    defocus_v: DefocusV | None = None
+    astigmatism_angle: AstigmatismAngle | None = None
+    phase_shift: PhaseShift | None = None
+
+    def at(self, pixel_size: float) -> tuple[Optics, CtfFit]:
+        """The optics for pixels of a size in Å, and the fit."""
+        from focusnb.ops.ctf import Optics, known_ctf
+
+        fit = known_ctf(
+            self.defocus_u,
+            self.defocus_v,
+            self.astigmatism_angle,
+            phase_shift=self.phase_shift,
+            pixel_size=pixel_size,
+        )
+        return Optics(pixel_size, self.voltage, self.spherical_aberration, self.amplitude_contrast), fit
 
 
 class FittedCtf(StepResults):

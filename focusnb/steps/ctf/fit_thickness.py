@@ -5,25 +5,18 @@ from __future__ import annotations
 from typing import Annotated
 
 from focusnb.ops.backend import to_numpy
-from focusnb.ops.ctf import Optics, estimate_thickness, known_ctf
+from focusnb.ops.ctf import estimate_thickness
 from focusnb.parameters import quantity
 from focusnb.quantities import (
-    AmplitudeContrast,
-    AstigmatismAngle,
-    DefocusU,
-    DefocusV,
-    PhaseShift,
     PowerSpectrum,
     PowerSpectrumPixelSize,
-    SphericalAberration,
-    Voltage,
 )
 from focusnb.quantities.tilt import (
     DefocusRangeX,
     DefocusRangeY,
 )
-from focusnb.steps.base import Step, StepInputs, StepParams
-from focusnb.steps.ctf import FittedThickness
+from focusnb.steps.base import Step, StepParams
+from focusnb.steps.ctf import CtfKnown, FittedThickness
 from focusnb.steps.work import Work
 
 MaxThickness = Annotated[float, quantity("Largest thickness", unit="Å", group="Search", gt=100, le=10_000, precision=0)]
@@ -41,18 +34,11 @@ class FitThickness(Step):
     version = "1"
     category = "ctf"
 
-    class Inputs(StepInputs):
+    class Inputs(CtfKnown):
         """The spectrum, its optics and its CTF; what is known of a tilt."""
 
         power_spectrum: PowerSpectrum
         power_spectrum_pixel_size: PowerSpectrumPixelSize
-        voltage: Voltage
-        spherical_aberration: SphericalAberration
-        amplitude_contrast: AmplitudeContrast
-        defocus_u: DefocusU | None = None
-        defocus_v: DefocusV | None = None
-        astigmatism_angle: AstigmatismAngle | None = None
-        phase_shift: PhaseShift | None = None
         defocus_range_x: DefocusRangeX | None = None
         defocus_range_y: DefocusRangeY | None = None
 
@@ -65,16 +51,7 @@ class FitThickness(Step):
 
     def run(self, inputs: Inputs, params: Params, work: Work) -> FittedThickness:
         """Fit, and tell what is excluded where nothing is found."""
-        optics = Optics(
-            inputs.power_spectrum_pixel_size, inputs.voltage, inputs.spherical_aberration, inputs.amplitude_contrast
-        )
-        whole = known_ctf(
-            inputs.defocus_u,
-            inputs.defocus_v,
-            inputs.astigmatism_angle,
-            phase_shift=inputs.phase_shift,
-            pixel_size=optics.pixel_size,
-        )
+        optics, whole = inputs.at(inputs.power_spectrum_pixel_size)
         found = estimate_thickness(
             to_numpy(work["power_spectrum"]),
             optics=optics,

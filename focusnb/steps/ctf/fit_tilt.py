@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from focusnb.ops.ctf import Optics, estimate_tilt, known_ctf
+from focusnb.ops.ctf import estimate_tilt
 from focusnb.parameters import quantity
 from focusnb.quantities import (
-    AmplitudeContrast,
-    AstigmatismAngle,
-    DefocusU,
-    DefocusV,
     Micrograph,
     MicrographPixelSize,
-    PhaseShift,
-    SphericalAberration,
-    Voltage,
 )
-from focusnb.steps.base import Step, StepInputs, StepParams
-from focusnb.steps.ctf import FittedTilt
+from focusnb.steps.base import Step, StepParams
+from focusnb.steps.ctf import CtfKnown, FittedTilt
 from focusnb.steps.work import Work
 
 MaxTilt = Annotated[
@@ -40,18 +33,11 @@ class FitTilt(Step):
     category = "ctf"
     gpu = "uses"
 
-    class Inputs(StepInputs):
+    class Inputs(CtfKnown):
         """The micrograph, its optics, and the CTF of its whole where there is one."""
 
         micrograph: Micrograph
         micrograph_pixel_size: MicrographPixelSize
-        voltage: Voltage
-        spherical_aberration: SphericalAberration
-        amplitude_contrast: AmplitudeContrast
-        defocus_u: DefocusU | None = None
-        defocus_v: DefocusV | None = None
-        astigmatism_angle: AstigmatismAngle | None = None
-        phase_shift: PhaseShift | None = None
 
     class Params(StepParams):
         """How steep a specimen may lie."""
@@ -62,16 +48,7 @@ class FitTilt(Step):
 
     def run(self, inputs: Inputs, params: Params, work: Work) -> FittedTilt:
         """Fit, and tell how sure it is."""
-        optics = Optics(
-            inputs.micrograph_pixel_size, inputs.voltage, inputs.spherical_aberration, inputs.amplitude_contrast
-        )
-        whole = known_ctf(
-            inputs.defocus_u,
-            inputs.defocus_v,
-            inputs.astigmatism_angle,
-            phase_shift=inputs.phase_shift,
-            pixel_size=optics.pixel_size,
-        )
+        optics, whole = inputs.at(inputs.micrograph_pixel_size)
         image = work["micrograph"]
         tilt = estimate_tilt(image, optics=optics, fit=whole, max_tilt=params.max_tilt)
         quality, gradient = tilt.quality, tilt.defocus_gradient if tilt.significant else None

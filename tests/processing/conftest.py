@@ -123,8 +123,27 @@ def project(tmp_path: Path) -> Iterator[Project]:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[LocalCluster]:
+def processes() -> Iterator[LocalCluster]:
     """Two processes."""
     cluster = LocalCluster(2, memory_limit="600 MB")
     yield cluster
     cluster.close()
+
+
+@pytest.fixture
+def cluster(processes: LocalCluster) -> LocalCluster:
+    """The two processes at rest: one that still ends what an earlier test cancelled would take a new task with it."""
+
+    def at_rest() -> bool:
+        try:
+            working = processes._client.run(_works)
+        except Exception:  # it ended while it was asked
+            return False
+        return len(working) == 2 and not any(working.values())
+
+    wait_until(at_rest)
+    return processes
+
+
+def _works(dask_worker: Any) -> bool:
+    return bool(dask_worker.active_threads)

@@ -169,7 +169,7 @@ def _facts_of(movie: Path, given: Mapping[str, Any], chain: Sequence[type[Step]]
     """What is known of a movie, with its origin; StepError tells what the steps need and nobody knows."""
     from focusnb.io.movies import open_movie
     from focusnb.project import facts as fact_rules
-    from focusnb.project.importer import ImportReport, gather_facts
+    from focusnb.project.gathering import ImportReport, gather_facts
 
     if not movie.is_file():
         raise StepError(f"{movie}: does not exist; check the path")

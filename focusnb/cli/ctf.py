@@ -202,7 +202,7 @@ def _check_names(paths: list[Path]) -> None:
 
 def _gather(paths: list[Path], asked: _Asked) -> list[_Known]:
     """What is known of each file; StepError where none of those that can be read has the facts that are needed."""
-    from focusnb.project.importer import ImportReport
+    from focusnb.project.gathering import ImportReport
 
     report = ImportReport()
     known = [_known(path, asked, report) for path in paths]
@@ -227,7 +227,7 @@ def _gather(paths: list[Path], asked: _Asked) -> list[_Known]:
 def _known(path: Path, asked: _Asked, report: Any) -> _Known:
     """What is known of one file; why it cannot be used is in the record, never raised."""
     from focusnb.project import facts as fact_rules
-    from focusnb.project.importer import gather_facts
+    from focusnb.project.gathering import gather_facts
 
     try:
         _check_file(path, asked)

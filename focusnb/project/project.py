@@ -33,7 +33,7 @@ from focusnb.steps.trust import is_trusted
 if TYPE_CHECKING:
     import pandas as pd
 
-    from focusnb.project.importer import ImportReport
+    from focusnb.project.gathering import ImportReport
 
 SETTINGS_NAME = "project.json"
 _FOLDERS = ("exposures", "references", "sets", "steps")
@@ -308,11 +308,12 @@ class Project:
         A value of None takes back what was set; a gain reference or defects file is copied into the project.
         """
         from focusnb.project import importer
+        from focusnb.project.gathering import ImportReport
 
         if origin not in fact_rules.ORIGINS:
             raise ParameterError(f"{origin} is no origin of facts; there are {', '.join(fact_rules.ORIGINS)}")
         checked = importer.checked_facts(self, values)
-        importer.set_origin(self, exposures, origin, checked, importer.ImportReport())
+        importer.set_origin(self, exposures, origin, checked, ImportReport())
 
     def params(self, step: str, exposure: int | None = None) -> tuple[StepParams, dict[str, str]]:
         """The choices in force for a step, and the level each comes from."""

@@ -5,18 +5,19 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from focusnb.cli.console import bar, say
 from focusnb.errors import ParameterError
 from focusnb.modes import MODES
+from focusnb.project.exports.tables import FORMATS
 from focusnb.quantities import Acquisition
 
 ModeName = StrEnum("ModeName", {name.replace("-", "_"): name for name in MODES})  # type: ignore[misc]
 Kind = StrEnum("Kind", ["movie", "image"])
-Format = StrEnum("Format", ["csv", "json", "parquet"])
+Format = StrEnum("Format", list(FORMATS))  # type: ignore[misc]
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder.", show_default=False)]
 
@@ -93,19 +94,20 @@ def import_files(
 
 def table(
     folder: Folder,
-    format: Annotated[Format, typer.Option(help="csv, json or parquet.")] = Format.csv,
+    format: Annotated[Format, typer.Option(help="csv, json, parquet or xlsx (Excel).")] = Format.csv,
     out: Annotated[Path | None, typer.Option(help="A file instead of standard output.")] = None,
     group: Annotated[str | None, typer.Option(help="Only this group; TRASH is one.")] = None,
     trial: Annotated[str | None, typer.Option(help="Show the results of a trial.")] = None,
 ) -> None:
     """Write one row per exposure: facts, findings, status and reason."""
+    from focusnb.project.exports.tables import encode_exposures
     from focusnb.project.project import Project
 
     with Project.open(folder) as project:
         frame = project.table(trial=trial)
     if group is not None:
         frame = frame[frame["group"] == group]
-    write_out(encode_table(frame, str(format)), str(format), out)
+    write_out(encode_exposures(frame, str(format)), str(format), out)
 
 
 def write_out(data: bytes, format: str, out: Path | None) -> None:
@@ -114,43 +116,11 @@ def write_out(data: bytes, format: str, out: Path | None) -> None:
         from focusnb.io import files
 
         files.write_bytes(out, data)
-    elif format == "parquet" and sys.stdout.isatty():
-        raise ParameterError("parquet is not text; give a file with --out, or redirect the output")
+    elif format in ("parquet", "xlsx") and sys.stdout.isatty():
+        raise ParameterError(f"{format} is not text; give a file with --out, or redirect the output")
     else:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
-
-
-def encode_table(frame: Any, format: str) -> bytes:
-    """Encode a table of exposures; a missing value is empty, a number never shortened."""
-
-    frame = frame.reset_index()
-    first = ["exposure", "group", "status", "reason"]
-    return encode_frame(frame[[*first, *(name for name in frame.columns if name not in first)]], format)
-
-
-def encode_frame(frame: Any, format: str) -> bytes:
-    """Encode a table without its index."""
-    if format == "parquet":
-        import io
-
-        buffer = io.BytesIO()
-        frame.to_parquet(buffer, index=False)
-        return buffer.getvalue()
-    if format == "json":
-        import json
-
-        columns = [_plain(frame[name]) for name in frame.columns]
-        rows = [dict(zip(frame.columns, row, strict=True)) for row in zip(*columns, strict=True)]
-        return (json.dumps(rows, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    return str(frame.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S%z")).encode()
-
-
-def _plain(column: Any) -> list[Any]:
-    """A column as JSON holds it: times as ISO text, missing values as null."""
-    if column.dtype.kind == "M":
-        column = column.map(lambda time: time.isoformat(), na_action="ignore")
-    return column.astype(object).where(column.notna(), None).tolist()  # type: ignore[no-any-return]
 
 
 def rebuild(folder: Folder) -> None:

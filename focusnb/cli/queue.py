@@ -12,8 +12,9 @@ import typer
 
 from focusnb.cli.console import console, say
 from focusnb.cli.processing import TimeOut
-from focusnb.cli.projects import Folder, Format, encode_frame, write_out
+from focusnb.cli.projects import Folder, Format, write_out
 from focusnb.errors import ParameterError
+from focusnb.project.exports.tables import encode
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +33,7 @@ Which = Annotated[
 ]
 Batch = Annotated[int | None, typer.Option(help="All tasks of this batch.")]
 All = Annotated[bool, typer.Option("--all", help="All of them.")]
-TableFormat = Annotated[Format | None, typer.Option(help="csv, json or parquet, instead of a table for people.")]
+TableFormat = Annotated[Format | None, typer.Option(help="csv, json, parquet or xlsx, instead of a table for people.")]
 Out = Annotated[Path | None, typer.Option(help="A file instead of standard output.")]
 
 _SHOWN = 40
@@ -54,7 +55,7 @@ def show(folder: Folder, format: TableFormat = None, out: Out = None) -> None:
         table = queue.table()
         if format is not None:
             columns = table.assign(finished=table["finished"].map(lambda steps: ", ".join(s["step"] for s in steps)))
-            write_out(encode_frame(columns, str(format)), str(format), out)
+            write_out(encode(columns, str(format)), str(format), out)
             return
         say(_state(project, queue))
         _print(table)
@@ -116,7 +117,7 @@ def log(
     with _open(folder) as (_, queue):
         table = queue.log(sort=str(sort), limit=rows)
     if format is not None:
-        write_out(encode_frame(table, str(format)), str(format), out)
+        write_out(encode(table, str(format)), str(format), out)
         return
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("Time", "Worker", "Exposure", "Step", "Status", "s", "Reason"):
@@ -159,23 +160,18 @@ def add(
     timeout: TimeOut = None,
 ) -> None:
     """Queue a batch: a workflow for exposures; only stale steps run unless told otherwise."""
-    from focusnb.processing.workflow import Workflow
-
     with _open(folder) as (project, queue):
         ids = _exposures(project, exposures, group=group, flag=flag, selection=selection)
-        options: dict[str, Any] = {"first": first, "trial": trial, "everything": everything, "retry": retry}
-        options |= {"params": _params(project, values), "timeout": timeout}
-        if steps:
-            workflow = Workflow.named(project, steps)
-            if trial is None:
-                workflow.check_beside(project)
-            batches = [(workflow, ids)]
-        else:
-            kinds: dict[str, list[int]] = {}
-            for exposure in project.exposures(ids):
-                kinds.setdefault(exposure.kind, []).append(exposure.id)
-            batches = [(Workflow.of(project, kind), members) for kind, members in kinds.items()]
-        queued = sum(queue.submit(workflow, members, **options) for workflow, members in batches)
+        queued = queue.ask(
+            ids,
+            steps=steps or (),
+            params=queue.checked_params(_params(values)),
+            first=first,
+            trial=trial,
+            everything=everything,
+            retry=retry,
+            timeout=timeout,
+        )
         say(f"{queued} of {len(ids)} exposures queued" + ("; the others are up to date" if queued < len(ids) else ""))
 
 
@@ -193,7 +189,7 @@ def _exposures(
     return ids
 
 
-def _params(project: Project, assignments: list[str]) -> dict[str, dict[str, Any]]:
+def _params(assignments: list[str]) -> dict[str, dict[str, Any]]:
     params: dict[str, dict[str, Any]] = {}
     for text in assignments:
         name, equals, value = text.partition("=")
@@ -201,13 +197,7 @@ def _params(project: Project, assignments: list[str]) -> dict[str, dict[str, Any
         if not (equals and dot):
             raise ParameterError(f"{text!r}: write --set STEP.NAME=VALUE, for example fit_ctf.resolution_high=3.5")
         params.setdefault(step, {})[parameter] = value
-    checked = {}
-    for step, given in params.items():
-        declared = project.step(step).Params
-        # text becomes what the declaration says, or the fault is told now
-        model = declared.make(given)
-        checked[step] = {parameter: getattr(model, parameter) for parameter in given}
-    return checked
+    return params
 
 
 @app.command("first")

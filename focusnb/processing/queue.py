@@ -75,6 +75,31 @@ class Queue:
             )
         return len(ids)
 
+    def ask(self, exposures: Iterable[int], *, steps: Sequence[str] = (), **options: Any) -> int:
+        """Queue steps by name for exposures, or without any the whole workflow of each exposure's kind.
+
+        ``options`` are those of :meth:`submit`. Returns how many exposures wait for it. Raises ParameterError for steps
+        that would overwrite for good what the project's own workflow makes.
+        """
+        ids = list(exposures)
+        if steps:
+            workflow = Workflow.named(self.project, steps)
+            if options.get("trial") is None:
+                workflow.check_beside(self.project)
+            return self.submit(workflow, ids, **options)
+        kinds: dict[str, list[int]] = {}
+        for exposure in self.project.exposures(ids):
+            kinds.setdefault(exposure.kind, []).append(exposure.id)
+        return sum(self.submit(Workflow.of(self.project, kind), members, **options) for kind, members in kinds.items())
+
+    def checked_params(self, params: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Choices by step, texts among them, as their declarations want them; ParameterError tells all faults."""
+        checked = {}
+        for step, given in params.items():
+            model = self.project.step(step).Params.make(given)
+            checked[step] = {name: getattr(model, name) for name in given}
+        return checked
+
     def submit_stale(
         self, *, retry: bool = False, asked: bool = True, without: Iterable[int] = (), timeout: float | None = None
     ) -> int:

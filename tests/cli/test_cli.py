@@ -17,8 +17,8 @@ import pandas as pd
 import pytest
 
 from focusnb.cli import main
-from focusnb.cli.projects import encode_table
 from focusnb.io.mrc import write_mrc
+from focusnb.project.exports.tables import encode_exposures
 from focusnb.project.project import Project
 from focusnb.quantities import Acquisition
 from tests.unprivileged import run_as_nobody
@@ -127,8 +127,8 @@ def test_a_number_is_never_shortened() -> None:
         {"exposure": ["a"], "group": ["g"], "status": ["done"], "reason": [None], "x": [value]},
         index=pd.Index([1], name="id"),
     )
-    assert json.loads(encode_table(frame, "json"))[0]["x"] == value
-    assert pd.read_csv(io.BytesIO(encode_table(frame, "csv"))).x[0] == value
+    assert json.loads(encode_exposures(frame, "json"))[0]["x"] == value
+    assert pd.read_csv(io.BytesIO(encode_exposures(frame, "csv"))).x[0] == value
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,12 @@ class Spec:
         """Label and unit, as a column's or a field's caption shows them."""
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
+    @property
+    def limits_text(self) -> str:
+        """The limits in signs."""
+        signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+        return ", ".join(f"{signs.get(key, key)} {value:g}" for key, value in self.limits.items())
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able data without the fields at their defaults."""
         blank = Spec(name="")
@@ -178,16 +184,31 @@ class Declared(BaseModel):
     @classmethod
     def make(cls, values: Mapping[str, Any]) -> Self:
         """Validate values into a model; ParameterError tells all faults, each with the value and its limit."""
+        model, faults = cls._validate(values)
+        if model is None:
+            raise ParameterError("; ".join(told for _, told in faults))
+        return model
+
+    @classmethod
+    def faults(cls, values: Mapping[str, Any]) -> dict[str, str]:
+        """What is wrong with values, by name; what concerns several of them stands under the empty name."""
+        told: dict[str, list[str]] = {}
+        for name, sentence in cls._validate(values)[1]:
+            told.setdefault(name, []).append(sentence)
+        return {name: "; ".join(sentences) for name, sentences in told.items()}
+
+    @classmethod
+    def _validate(cls, values: Mapping[str, Any]) -> tuple[Self | None, list[tuple[str, str]]]:
         known = {spec.name: spec for spec in cls.specs()}
-        faults = [_unknown(name, list(known), cls.__name__) for name in values if name not in known]
+        faults = [(name, _unknown(name, list(known), cls.__name__)) for name in values if name not in known]
         if not faults:
             try:
-                return cls.model_validate(dict(values))
+                return cls.model_validate(dict(values)), []
             except ValidationError as error:
-                faults = [
-                    _fault(known.get(str(item["loc"][0]) if item["loc"] else ""), item) for item in error.errors()
-                ]
-        raise ParameterError("; ".join(faults))
+                for item in error.errors():
+                    name = str(item["loc"][0]) if item["loc"] else ""
+                    faults.append((name if name in known else "", _fault(known.get(name), item)))
+        return None, faults
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> tuple[Self, list[str]]:

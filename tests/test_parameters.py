@@ -147,3 +147,12 @@ def test_a_name_the_record_itself_uses_is_refused() -> None:
 
         class Copies(Declared):
             copy: Threshold = 3.0
+
+
+def test_faults_are_told_by_name() -> None:
+    assert Choices.faults({"threshold": "4.5", "method": "exact"}) == {}
+    told = Choices.faults({"threshold": 30, "rings": "many", "score": 1.0})
+    assert sorted(told) == ["rings", "threshold"]
+    assert told["threshold"] == "threshold = 30: Threshold should be less than or equal to 20 σ"
+    assert "many" in told["rings"]
+    assert Choices.spec("threshold").limits_text == "> 0, ≤ 20"

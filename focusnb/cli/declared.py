@@ -24,17 +24,11 @@ def option(spec: Spec) -> tuple[Any, Any]:
         kind = StrEnum(spec.name, {str(choice): str(choice) for choice in spec.choices})
     notes = [spec.help] if spec.help else []
     notes += [f"One of {', '.join(map(str, spec.choices))}."] * bool(spec.choices)
-    notes += [f"{limits_text(spec)}."] * bool(spec.limits)
+    notes += [f"{spec.limits_text}."] * bool(spec.limits)
     notes += [f"Default: {spec.default}{f' {spec.unit}' * bool(spec.unit)}."] * (spec.default is not None)
     text = f"{spec.caption}. {' '.join(notes)}".rstrip()
     settings = {"help": text, "show_default": False, "rich_help_panel": f"Parameters: {spec.group}"}
     return Annotated[kind | None, typer.Option(*names, **settings)], None
-
-
-def limits_text(spec: Spec) -> str:
-    """The limits of a value in signs."""
-    words = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
-    return ", ".join(f"{words.get(key, key)} {value:g}" for key, value in spec.limits.items())
 
 
 def with_options(function: Callable[..., None], specs: Sequence[Spec]) -> Callable[..., None]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from focusnb.cli.console import say
-from focusnb.cli.declared import limits_text, with_options
+from focusnb.cli.declared import with_options
 from focusnb.cli.processing import process
 from focusnb.cli.projects import Folder
 from focusnb.errors import ParameterError
@@ -55,7 +55,7 @@ def show(
         for spec in model.specs():
             default = f" [{spec.default}]" if title == "Parameters" and spec.default is not None else ""
             optional = " (optional)" if title == "Needs" and not spec.required else ""
-            limits = f" {limits_text(spec)}" * bool(
+            limits = f" {spec.limits_text}" * bool(
                 spec.limits
             ) + f" one of {', '.join(map(str, spec.choices))}" * bool(spec.choices)
             print(f"  {spec.name:28s} {spec.caption}{default}{limits}{optional}  {spec.help}".rstrip())

@@ -30,7 +30,8 @@ def encode(frame: pd.DataFrame, format: str) -> bytes:
     """Encode a table without its index as csv, json, parquet or xlsx.
 
     A missing value is empty, or null in JSON; a number is never shortened; times are ISO text (in CSV to the second),
-    in Excel UTC without its zone. A workbook holds a second sheet with the label and unit of each column where ``frame.attrs`` tells them.
+    in Excel UTC without its zone. A workbook holds a second sheet with the label and unit of each column where
+    ``frame.attrs`` tells them.
     Raises ParameterError for other formats and for more rows than a sheet of Excel can hold.
     """
     if format not in _ENCODERS:

@@ -1,0 +1,1 @@
+"""Widgets that show a project and ask for work; they compute nothing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from focusnb.errors import ParameterError
 from focusnb.project import schema
 from focusnb.project.library import Transaction, encode, now, who
+from focusnb.project.tasks import MANY
 from focusnb.steps.base import Step, StepParams
 
 LEVELS = ("default", "project", "group", "exposure")
@@ -57,8 +58,8 @@ def check(connection: sa.Connection, step: type[Step], stored: Stored) -> None:
     e = schema.exposures.c
     own = [int(key) for level, key in stored if level == "exposure"]
     places: set[tuple[str, int | None]] = {(key, None) for level, key in stored if level == "group"}
-    for start in range(0, len(own), 500):
-        rows = connection.execute(sa.select(e.id, e.group).where(e.id.in_(own[start : start + 500])))
+    for start in range(0, len(own), MANY):
+        rows = connection.execute(sa.select(e.id, e.group).where(e.id.in_(own[start : start + MANY])))
         places |= {(row.group, row.id) for row in rows}
     for group, exposure in places:
         try:
@@ -92,26 +93,36 @@ def resolve(
 
 
 def write(
-    transaction: Transaction, step: type[Step], level: str, key: str, values: Mapping[str, Any], names: list[str]
+    transaction: Transaction,
+    step: type[Step],
+    level: str,
+    keys: Sequence[str],
+    values: Mapping[str, Any],
+    names: Sequence[str],
 ) -> None:
-    """Store the named choices on a level; those that ``values`` does not hold are cleared."""
+    """Store the named choices on a level for each key; those that ``values`` does not hold are cleared."""
     p = schema.parameters
-    for name in names:
-        where = (p.c.level == level) & (p.c.key == key) & (p.c.step == step.name) & (p.c.name == name)
-        transaction.execute(p.delete().where(where))
-        if name in values:
-            transaction.execute(
-                p.insert().values(
-                    level=level,
-                    key=key,
-                    step=step.name,
-                    name=name,
-                    value=values[name],
-                    who=who(),
-                    at=now(),
-                    revision=transaction.revision,
-                )
-            )
+    for start in range(0, len(keys), MANY):
+        part = keys[start : start + MANY]
+        of_step = (p.c.level == level) & (p.c.step == step.name) & p.c.name.in_(names) & p.c.key.in_(part)
+        transaction.execute(p.delete().where(of_step))
+        rows = [
+            {
+                "level": level,
+                "key": key,
+                "step": step.name,
+                "name": name,
+                "value": values[name],
+                "who": who(),
+                "at": now(),
+                "revision": transaction.revision,
+            }
+            for key in part
+            for name in names
+            if name in values
+        ]
+        if rows:
+            transaction.execute(p.insert(), rows)
 
 
 def encode_json(value: Any) -> Any:

@@ -25,6 +25,7 @@ from focusnb.project.library import FILE_NAME as LIBRARY_NAME
 from focusnb.project.library import Declaration, Library, now
 from focusnb.project.planning import Plan
 from focusnb.project.sets import TRASH
+from focusnb.project.tasks import MANY
 from focusnb.quantities import Acquisition
 from focusnb.steps.base import FACTS, Step, StepParams, faults_in, find_step, steps_in
 from focusnb.steps.task import Outcome
@@ -325,9 +326,12 @@ class Project:
             stored = levels.read_levels(connection, step)
         return levels.resolve(self.step(step), stored, group=group, exposure=exposure)
 
-    def set_params(self, step: str, *, level: str = "project", key: str | int = "", **values: Any) -> None:
-        """Set choices of a step for the project, a group or an exposure (``key``); all valid or none written.
+    def set_params(
+        self, step: str, *, level: str = "project", key: str | int | Iterable[int] = "", **values: Any
+    ) -> None:
+        """Set choices of a step for the project, a group or exposures (``key``); all valid or none written.
 
+        key : the name of the group, the id of an exposure, or the ids of several
         A value of None clears the choice on this level.
         """
         if level not in levels.LEVELS[1:]:
@@ -338,17 +342,30 @@ class Project:
         for name in values:
             declared.Params.spec(name)
         given = {name: value for name, value in values.items() if value is not None}
+        keys = [str(key)] if isinstance(key, str | int) else [str(int(identity)) for identity in key]
         if level == "exposure":
-            with self.library.read() as connection:
-                records.row_of(connection, int(key))
+            self._check_ids([int(identity) for identity in keys])
         with self.library.write() as transaction:
             stored = levels.read_levels(transaction.connection, step)
-            known = {name: value for name, value in stored.get((level, str(key)), {}).items() if name not in values}
-            stored[level, str(key)] = {**known, **given}
+            for place in keys:
+                kept = {name: value for name, value in stored.get((level, place), {}).items() if name not in values}
+                stored[level, place] = {**kept, **given}
             levels.check(transaction.connection, declared, stored)
             checked = levels.as_stored(declared, given)
-            levels.write(transaction, declared, level, str(key), checked, list(values))
+            levels.write(transaction, declared, level, keys, checked, list(values))
         decisions.write(self.library, self.folder)
+
+    def _check_ids(self, ids: Sequence[int]) -> None:
+        e = schema.exposures.c
+        with self.library.read() as connection:
+            known = {
+                int(identity)
+                for start in range(0, len(ids), MANY)
+                for identity in connection.execute(sa.select(e.id).where(e.id.in_(ids[start : start + MANY]))).scalars()
+            }
+        missing = sorted(set(ids) - known)
+        if missing:
+            raise ParameterError(f"there is no exposure {missing[0]}; see 'focusnb table {self.folder}'")
 
     # What people decide
 
@@ -397,8 +414,8 @@ class Project:
         e = schema.exposures
         with self.library.write() as transaction:
             changed = 0
-            for start in range(0, len(ids), 500):  # SQLite bounds the variables of one statement
-                part = e.update().where(e.c.id.in_(ids[start : start + 500]))
+            for start in range(0, len(ids), MANY):
+                part = e.update().where(e.c.id.in_(ids[start : start + MANY]))
                 changed += transaction.execute(part.values(**values, revision=transaction.revision)).rowcount
             if changed != len(set(ids)):
                 raise ParameterError(

@@ -121,3 +121,15 @@ def test_defaults_that_are_wrong_leave_no_half_made_project(
     assert not (tmp_path / "p").exists()
     defaults.unlink()
     Project.create(tmp_path / "p", mode="drift").close()
+
+
+def test_choices_of_several_exposures_are_written_at_once(project: Project) -> None:
+    before = project.revision
+    project.set_params("scale", level="exposure", key=[1, 2], factor=3)
+    assert project.revision == before + 1
+    assert [project.params("scale", identity)[0].factor for identity in (1, 2, 3)] == [3, 3, 2]
+    with pytest.raises(ParameterError, match="no exposure 77"):
+        project.set_params("scale", level="exposure", key=[3, 77], factor=4)
+    assert project.params("scale", 3)[1]["factor"] == "default"
+    project.set_params("scale", level="exposure", key=[2], factor=None)
+    assert [project.params("scale", identity)[0].factor for identity in (1, 2)] == [3, 2]

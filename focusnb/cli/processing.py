@@ -7,9 +7,6 @@ import logging
 import logging.handlers
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,14 +22,6 @@ if TYPE_CHECKING:
     from focusnb.processing.processor import Event, Processor, Summary
     from focusnb.project.project import Project
     from focusnb.steps.base import Cost
-
-LOG = Path("logs") / "serve.log"
-"""The log of the detached process, in the project's folder."""
-
-_BEGUN = "it is at work"
-
-PATIENCE = 60.0
-"""Seconds until a process that was started or asked to stop is given up."""
 
 Workers = Annotated[
     int | None,
@@ -234,35 +223,18 @@ def serve(
 
 
 def _detach(project: Project, options: list[str]) -> None:
-    log = project.folder / LOG
-    log.parent.mkdir(exist_ok=True)
-    size = log.stat().st_size if log.exists() else 0
-    main = "import sys; from focusnb.cli import main; sys.argv[0] = 'focusnb'; main()"
-    command = [sys.executable, "-c", main, "serve", str(project.folder), "--foreground", *options]
-    with open(log, "ab") as out:
-        started = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd="/"
-        )
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        with open(log, "rb") as file:
-            file.seek(size)
-            said = file.read().decode("utf-8", "replace")
-        if _BEGUN in said:
-            say(f"Process {started.pid} works on {project.folder} from now on; its log is {log}")
-            say(f"Look at it: focusnb queue show {project.folder}    Stop it: focusnb stop {project.folder}")
-            return
-        if started.poll() is not None:
-            lines = said.strip().splitlines() or [f"it ended with {started.returncode} and said nothing"]
-            raise ProjectError(f"{lines[-1].partition('focusnb: ')[2] or lines[-1]} (from {log})")
-        time.sleep(0.1)
-    raise ProjectError(f"process {started.pid} did not begin within {PATIENCE:.0f} s; see {log}")
+    from focusnb.processing import detached
+
+    process = detached.start(project, options)
+    say(f"Process {process} works on {project.folder} from now on; its log is {project.folder / detached.LOG}")
+    say(f"Look at it: focusnb queue show {project.folder}    Stop it: focusnb stop {project.folder}")
 
 
 def _serve(project: Project, *, cluster: str | None, workers: int | None, timeout: float | None, gpu: bool) -> None:
+    from focusnb.processing import detached
     from focusnb.processing.processor import Processor
 
-    logger = _logger(project.folder / LOG)
+    logger = _logger(project.folder / detached.LOG)
 
     def make(cost: Cost) -> Executor:
         name = cluster or (None if workers is not None or gpu else "local")
@@ -297,8 +269,10 @@ def _logger(path: Path) -> logging.Logger:
 
 
 def _note(logger: logging.Logger, event: Event) -> None:
+    from focusnb.processing import detached
+
     if event.kind == "begun":
-        logger.info(_BEGUN)
+        logger.info(detached.BEGUN)
     elif event.kind == "ready":
         logger.info("workers are ready%s", f"; they can be watched at {event.reason}" if event.reason else "")
     elif event.kind == "stored" and event.outcome is not None:
@@ -320,7 +294,8 @@ def stop(
     now: Annotated[bool, typer.Option("--now", help="Do not finish what is under way: it waits again.")] = False,
 ) -> None:
     """Ask the process that works on a project to stop, and wait until it has."""
-    from focusnb.project import lease, requests
+    from focusnb.processing import detached
+    from focusnb.project import lease
     from focusnb.project.project import Project
 
     with Project.open(folder) as project:
@@ -329,18 +304,6 @@ def stop(
             say(f"Nobody works on {project.folder}")
             return
         say(f"{lease.describe_holder(held).capitalize()}; it is asked to stop")
-        request = requests.ask(project.library, "stop", {"now": now})
-        told = False
-        deadline = time.monotonic() + PATIENCE
-        while (holder := lease.holder(project.library)) is not None and holder["epoch"] == held["epoch"]:
-            answered = requests.answer_of(project.library, request) == "stopping"
-            if answered and not told and not now:
-                say("It finishes what is under way; 'focusnb stop --now' does not wait for that")
-                told = True
-            if (now or not answered) and time.monotonic() > deadline:
-                raise ProjectError(
-                    f"{project.folder}: process {held['process']} on {held['host']} did not answer within "
-                    f"{PATIENCE:.0f} s; end it there with 'kill {held['process']}'"
-                )
-            time.sleep(0.1)
+        finishing = "It finishes what is under way; 'focusnb stop --now' does not wait for that"
+        detached.stop(project, now=now, waiting=lambda: say(finishing))
         say("It has stopped")

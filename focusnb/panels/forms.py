@@ -21,18 +21,18 @@ class Field:
         self._control = self._make_control(value)
         self._control.observe(lambda _: on_change(), names="value")
         self._fault = widgets.HTML()
-        self._fault.add_class("fnb-fault")
+        self._fault.add_class("fnb-form-fault")
         label = widgets.Label(spec.label)
-        label.add_class("fnb-label")
+        label.add_class("fnb-form-label")
         unit = widgets.Label(spec.unit)
-        unit.add_class("fnb-muted")
+        unit.add_class("fnb-caption")
         row = widgets.HBox([label, self._control, unit])
-        row.add_class("fnb-field-row")
+        row.add_class("fnb-form-row")
         notes = [spec.help, spec.limits_text and f"{spec.limits_text} {spec.unit}".rstrip()]
         notes.append(f"set for the {origin}" if origin and origin != "default" else "")
         label.tooltip = self._control.tooltip = ". ".join(note.rstrip(".") for note in notes if note)
         self.widget = widgets.VBox([row, self._fault])
-        self.widget.add_class("fnb-field")
+        self.widget.add_class("fnb-form-field")
 
     def _make_control(self, value: Any) -> Any:
         spec, plain = self.spec, widgets.Layout(width="auto", flex="1 1 auto")
@@ -75,7 +75,7 @@ class Field:
     def tell(self, fault: str) -> None:
         """Show what is wrong under the field; nothing where it is empty."""
         self._fault.value = f'<span role="alert">{html.escape(fault)}</span>' if fault else ""
-        (self.widget.add_class if fault else self.widget.remove_class)("fnb-wrong")
+        (self.widget.add_class if fault else self.widget.remove_class)("fnb-form-wrong")
 
     @property
     def told(self) -> str:
@@ -108,7 +108,7 @@ class Form:
             for spec in model.specs()
         }
         self._fault = widgets.HTML()
-        self._fault.add_class("fnb-fault")
+        self._fault.add_class("fnb-form-fault")
         self.widget = widgets.VBox([*self._groups(), self._fault])
         self.widget.add_class("fnb-form")
 

@@ -262,6 +262,15 @@ class Project:
         makes = {name: [spec.name for spec in step.makes()] for name, step in self.steps().items()} if trial else None
         return tables.exposures(self.library, trial=trial, ids=where, makes=makes)
 
+    def counts(self) -> dict[str, int]:
+        """How many exposures there are by status, those in TRASH left out."""
+        return tables.status_counts(self.library)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no exposure, not even in TRASH."""
+        return tables.is_empty(self.library)
+
     def runs(self, *, exposure: int | None = None) -> pd.DataFrame:
         """The history: one row per attempt of a step on an exposure."""
         return tables.runs(self.library, exposure)
@@ -381,6 +390,13 @@ class Project:
         with self.library.read() as connection:
             return [int(value) for value in connection.execute(query).scalars()]
 
+    def groups(self) -> dict[str, int]:
+        """The groups there are, TRASH too, with the number of their exposures."""
+        e = schema.exposures.c
+        with self.library.read() as connection:
+            rows = connection.execute(sa.select(e.group, sa.func.count()).group_by(e.group).order_by(e.group))
+            return {str(name): int(count) for name, count in rows}
+
     def find(self, name: str) -> int:
         """The id of an exposure by its name, or by its id as text; ParameterError if there is none or several."""
         e = schema.exposures
@@ -424,14 +440,17 @@ class Project:
         decisions.write(self.library, self.folder)
         return changed
 
-    def override(self, exposure: int, **values: Any) -> None:
-        """Set findings by hand; they win in the table until cleared. A rerun renews only the values beneath."""
-        storing.override(self.library, exposure, values)
+    def override(self, exposures: int | Iterable[int], **values: Any) -> None:
+        """Set findings by hand, of one exposure or several; they win in the table until cleared.
+
+        A rerun renews only the values beneath.
+        """
+        storing.override(self.library, _several(exposures), values)
         decisions.write(self.library, self.folder)
 
-    def clear_override(self, exposure: int, *names: str) -> None:
+    def clear_override(self, exposures: int | Iterable[int], *names: str) -> None:
         """Take overrides back, all of them where no name is given."""
-        storing.clear_override(self.library, exposure, names)
+        storing.clear_override(self.library, _several(exposures), names)
         decisions.write(self.library, self.folder)
 
     def select(self, name: str, exposures: Iterable[int] | None = None) -> list[int]:
@@ -472,6 +491,10 @@ class Project:
     def store(self, outcome: Outcome) -> bool:
         """Adopt the results of a task: files by rename and rows in one transaction. False if it was stored before."""
         return storing.store(self, outcome)
+
+
+def _several(exposures: int | Iterable[int]) -> list[int]:
+    return [int(identity) for identity in exposures] if isinstance(exposures, Iterable) else [int(exposures)]
 
 
 def create_project(folder: str | os.PathLike[str], *, mode: str, library: str | None = None) -> Project:

@@ -312,8 +312,8 @@ def _write_record(project: Project, row: Mapping[str, Any]) -> None:
 # Overrides and selections
 
 
-def override(library: Library, exposure: int, values: Mapping[str, Any]) -> None:
-    """Set findings by hand; ParameterError names what is no finding or outside its limits."""
+def override(library: Library, exposures: Iterable[int], values: Mapping[str, Any]) -> None:
+    """Set findings by hand, of all these exposures or of none; ParameterError names what is no finding or outside its limits."""
     specs = {n: s for n, s in library.column_specs().items() if n not in FACTS and s.kind == "value"}
     for name, value in values.items():
         if name not in specs:
@@ -321,16 +321,17 @@ def override(library: Library, exposure: int, values: Mapping[str, Any]) -> None
         _check_limits(specs[name], value)
     o = schema.overrides
     with library.write() as transaction:
-        records.row_of(transaction.connection, exposure)
-        for name, value in values.items():
-            same = (o.c.exposure_id == exposure) & (o.c.name == name) & o.c.cleared_at.is_(None)
-            transaction.execute(o.update().where(same).values(cleared_at=now(), revision=transaction.revision))
-            transaction.execute(
-                o.insert().values(
-                    exposure_id=exposure, name=name, value=value, who=who(), at=now(), revision=transaction.revision
+        for exposure in exposures:
+            records.row_of(transaction.connection, exposure)
+            for name, value in values.items():
+                same = (o.c.exposure_id == exposure) & (o.c.name == name) & o.c.cleared_at.is_(None)
+                transaction.execute(o.update().where(same).values(cleared_at=now(), revision=transaction.revision))
+                transaction.execute(
+                    o.insert().values(
+                        exposure_id=exposure, name=name, value=value, who=who(), at=now(), revision=transaction.revision
+                    )
                 )
-            )
-        transaction.update_exposure(exposure, {})
+            transaction.update_exposure(exposure, {})
 
 
 def _check_limits(spec: Spec, value: Any) -> None:
@@ -358,16 +359,17 @@ def _check_limits(spec: Spec, value: Any) -> None:
             raise ParameterError(f"{spec.name} = {value!r}: {told}")
 
 
-def clear_override(library: Library, exposure: int, names: tuple[str, ...]) -> None:
-    """End overrides of an exposure; they stay in the history."""
+def clear_override(library: Library, exposures: Iterable[int], names: tuple[str, ...]) -> None:
+    """End overrides of exposures; they stay in the history."""
     o = schema.overrides
     with library.write() as transaction:
-        records.row_of(transaction.connection, exposure)
-        active = (o.c.exposure_id == exposure) & o.c.cleared_at.is_(None)
-        if names:
-            active &= o.c.name.in_(names)
-        transaction.execute(o.update().where(active).values(cleared_at=now(), revision=transaction.revision))
-        transaction.update_exposure(exposure, {})
+        for exposure in exposures:
+            records.row_of(transaction.connection, exposure)
+            active = (o.c.exposure_id == exposure) & o.c.cleared_at.is_(None)
+            if names:
+                active &= o.c.name.in_(names)
+            transaction.execute(o.update().where(active).values(cleared_at=now(), revision=transaction.revision))
+            transaction.update_exposure(exposure, {})
 
 
 def selection(library: Library, name: str, exposures: Iterable[int] | None) -> list[int]:

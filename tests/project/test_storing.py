@@ -318,3 +318,13 @@ def test_the_folder_of_an_exposure_is_found(project: Project, tmp_path: Path) ->
     assert project.find("2") == 2
     with pytest.raises(ParameterError, match="x names no exposure"):
         project.find("x")
+
+
+def test_overrides_of_several_are_all_set_or_none(project: Project) -> None:
+    project.override([1, 2], scaled=7)
+    assert project.table().scaled[[1, 2]].tolist() == [7, 7]
+    with pytest.raises(ParameterError, match="no exposure 99"):
+        project.override([3, 99], scaled=8)
+    assert 8 not in project.table().scaled.tolist()
+    project.clear_override([1, 2], "scaled")
+    assert 7 not in project.table().scaled.tolist()

@@ -21,6 +21,7 @@ from defusedxml.ElementTree import fromstring
 
 from focusnb.errors import FormatError
 from focusnb.io.files import ByteSource, read_unpacked
+from focusnb.io.mdoc import grid_ratio, super_resolution
 
 Facts = dict[str, float | int | str]
 
@@ -62,7 +63,8 @@ class EpuImage:
     def facts(self, *, frame_shape: tuple[int, int] | None = None) -> Facts:
         """Return the exposure's facts by their names, in our units; what is not recorded is left out.
 
-        exposure_dose in e⁻/Å², defocus_target in Å (positive is underfocus), stage in µm, tilt_angle in degrees.
+        exposure_dose in e⁻/Å², defocus_target in Å (positive is underfocus), stage in µm, tilt_angle in degrees;
+        unbinned_pixel_size is that of the camera's pixels.
 
         frame_shape : (y, x) of the movie. The XML holds the pixel size of the image EPU saved, which may be binned
             while the movie is not; given this, pixel_size is the movie's, and left out where the sizes do not fit.
@@ -72,11 +74,14 @@ class EpuImage:
             value = self.number(name)
             if value is not None and (fact in _SIGNED or value > 0):
                 facts[fact] = _rounded(value * factor)
+        if "pixel_size" in facts and float(facts.get("binning", 0.0)) >= 0.01:
+            facts["unbinned_pixel_size"] = _rounded(float(facts["pixel_size"]) / float(facts["binning"]))
         if frame_shape is not None and "pixel_size" in facts:
             scale = self._scale(frame_shape)
             pixel_size = float(facts.pop("pixel_size"))
             if scale:
                 facts["pixel_size"] = _rounded(pixel_size / scale)
+                facts |= super_resolution(facts)
         defocus = _number(self.custom.get("AppliedDefocus"))
         if defocus is not None:
             facts["defocus_target"] = _rounded(-defocus * 1e10)
@@ -106,14 +111,9 @@ class EpuImage:
 
     def _scale(self, frame_shape: tuple[int, int]) -> float | None:
         """How many times finer the movie is than the image EPU saved: a power of 2, None where the sizes do not fit."""
-        area = [
-            self.number(f"microscopeData/acquisition/camera/ReadoutArea/{side}") or 0.0 for side in ("width", "height")
-        ]
-        if min(area) <= 0 or min(frame_shape) <= 0:
-            return None
-        ratios = [frames / image for frames, image in zip(sorted(frame_shape), sorted(area), strict=True)]
-        power = 2.0 ** round(math.log2(ratios[0]))
-        return power if all(abs(ratio / power - 1) < 0.02 for ratio in ratios) else None
+        camera = "microscopeData/acquisition/camera/ReadoutArea"
+        height, width = (self.number(f"{camera}/{side}") or 0.0 for side in ("height", "width"))
+        return grid_ratio(frame_shape, (height, width))
 
 
 _NUMBERS = {
@@ -204,12 +204,16 @@ def _keys(element: Any) -> dict[str, str]:
     return found
 
 
+_LARGEST = 1e30
+"""Doses are in e⁻/m²; beyond this no number is of a microscope."""
+
+
 def _number(text: str | None) -> float | None:
     try:
         value = float(text) if text else math.nan
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if abs(value) <= _LARGEST else None
 
 
 def _moment(text: str | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import os
 import re
@@ -11,13 +12,14 @@ from datetime import datetime
 from pathlib import Path
 
 from focusnb.errors import FormatError
-from focusnb.io.files import read_text, write_text
+from focusnb.io.files import read_text, read_unpacked, write_text
 
 Facts = dict[str, float | int | str]
 
 _HEADING = re.compile(r"\[\s*([^=\]\s][^=\]]*?)\s*=\s*(.*?)\s*\]$")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _DATE = re.compile(r"(\d{1,2})-([A-Za-z]{3})[a-z]*-(\d{4}|\d{2})\s+(\d{1,2}):(\d{2}):(\d{2})")
+_LARGEST = 1e12
 _TILT_AXIS = re.compile(r"tilt\s*axis\s*angle\s*=\s*(-?\d+(?:\.\d+)?)", re.IGNORECASE)
 
 
@@ -49,12 +51,12 @@ class Section:
         return None
 
     def numbers(self, key: str) -> list[float]:
-        """Return a key's value as numbers, empty where it is missing or not of finite numbers."""
+        """Return a key's value as numbers, empty where it is missing or not of numbers that a microscope has."""
         try:
             values = [float(word) for word in (self.text(key) or "").replace(",", " ").split()]
         except ValueError:
             return []
-        return values if all(math.isfinite(value) for value in values) else []
+        return values if all(abs(value) <= _LARGEST for value in values) else []
 
     def number(self, key: str) -> float | None:
         """Return a key's first number, None where there is none."""
@@ -95,12 +97,19 @@ class Mdoc:
         return None
 
     def find(self, movie_name: str) -> Section | None:
-        """The section whose frames have this file name."""
-        return next((section for section in self.sections if section.movie == file_name(movie_name)), None)
+        """The section whose frames have this file name; else the only one of that name in another format."""
+        name = file_name(movie_name) or ""
+        named = [section for section in self.sections if section.movie]
+        exact = next((section for section in named if section.movie == name), None)
+        if exact is not None:
+            return exact
+        stem = _stem(name)
+        alike = [section for section in named if _stem(str(section.movie)) == stem]
+        return alike[0] if len(alike) == 1 else None
 
 
 def read(path: str | os.PathLike[str]) -> Mdoc:
-    """Read an mdoc file. Text is UTF-8 or Latin-1, a blank line ends a section, unknown keys are kept.
+    """Read an mdoc file: UTF-8, UTF-16 with its mark, or Latin-1. A blank line ends a section, unknown keys are kept.
 
     Raises FormatError naming the line that is neither ``key = value`` nor ``[kind = name]``.
     """
@@ -108,7 +117,7 @@ def read(path: str | os.PathLike[str]) -> Mdoc:
     headings: list[str] = []
     found: list[tuple[str, str, list[tuple[str, str]]]] = []
     current = before
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
+    for number, line in enumerate(_text(path).split("\n"), start=1):
         text = line.strip()
         if not text:
             current = before
@@ -143,6 +152,21 @@ def write(path: str | os.PathLike[str], mdoc: Mdoc) -> None:
     write_text(path, "\n\n".join("\n".join(lines) for lines in blocks) + "\n")
 
 
+def _text(path: str | os.PathLike[str]) -> str:
+    content = read_unpacked(path)
+    if content[:2] not in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return read_text(path)
+    try:
+        text = content.decode("utf-16")
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path}: begins as UTF-16 and is none ({error}); is it complete?") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0].lower() or name.lower()
+
+
 def file_name(path: str | None) -> str | None:
     r"""Return the last part of a path of Windows or Unix: ``D:\frames\a.tif`` gives ``a.tif``."""
     name = re.split(r"[\\/]", path.strip().rstrip("\\/"))[-1] if path else ""
@@ -154,7 +178,8 @@ def exposure_facts(mdoc: Mdoc, section: Section, *, frame_shape: tuple[int, int]
 
     Defocus is positive for underfocus (Å), stage and image shift in µm, recorded_at in ISO format without time zone.
     `movie` is the file name of the frames; gain_reference and defects are bare file names too. dose_origin tells which
-    keys the dose was taken from; unbinned_pixel_size is that of SerialEM's unbinned images.
+    keys the dose was taken from; dose_behind_specimen is that by DoseRate; unbinned_pixel_size is that of SerialEM's
+    unbinned images.
 
     frame_shape : (y, x) of the movie where known; only then is the pixel size of frames beside a binned image certain
     """
@@ -190,6 +215,7 @@ def exposure_facts(mdoc: Mdoc, section: Section, *, frame_shape: tuple[int, int]
     if axis is not None:
         facts["tilt_axis"] = axis
     facts |= _pixel_sizes(mdoc, section, frame_shape)
+    facts |= super_resolution(facts)
     return facts | _doses(section, facts)
 
 
@@ -258,21 +284,46 @@ def _pixel_sizes(mdoc: Mdoc, section: Section, frame_shape: tuple[int, int] | No
     spacing = section.number("PixelSpacing")
     if spacing is None:
         spacing = mdoc.globals.number("PixelSpacing")
-    if spacing is None or spacing <= 0:
+    if spacing is None or spacing < _FINEST:
         return {}
     facts: Facts = {}
     binning = section.number("Binning")
-    if binning is not None and binning > 0:
+    if binning is not None and binning >= _FINEST:
         facts["unbinned_pixel_size"] = round(spacing / binning, 7)
     is_frame_set = section.kind.lower() == "frameset"
     if section.movie is None or (is_frame_set and binning is not None and binning <= 1):
         facts["pixel_size"] = spacing
-    elif frame_shape is not None and len(size := mdoc.globals.numbers("ImageSize")) == 2 and min(size) > 0:
-        ratios = [frames / image for frames, image in zip(sorted(frame_shape), sorted(size), strict=True)]
-        power = 2.0 ** round(math.log2(ratios[0])) if ratios[0] > 0 else 0.0
-        if power and all(abs(ratio / power - 1) < 0.02 for ratio in ratios):
-            facts["pixel_size"] = round(spacing / power, 7)
+    elif frame_shape is not None and len(size := mdoc.globals.numbers("ImageSize")) == 2:
+        ratio = grid_ratio(frame_shape, (size[0], size[1]))
+        if ratio is not None:
+            facts["pixel_size"] = round(spacing / ratio, 7)
     return facts
+
+
+def super_resolution(facts: Facts) -> Facts:
+    """Return how many pixels of the frames lie along one of the camera's, where both sizes tell a whole number."""
+    if not {"pixel_size", "unbinned_pixel_size"} <= facts.keys():
+        return {}
+    if float(facts["pixel_size"]) < _FINEST:
+        return {}
+    ratio = float(facts["unbinned_pixel_size"]) / float(facts["pixel_size"])
+    return {"super_resolution": round(ratio)} if ratio > 0.9 and abs(ratio / round(ratio) - 1) < _TRIMMED else {}
+
+
+def grid_ratio(frames: tuple[float, float], image: tuple[float, float]) -> float | None:
+    """Return how many times finer one grid is than another of the same field: a power of 2, None where it is none.
+
+    Sizes in pixels, whichever way they lie; they may differ by 2 %, for images are trimmed by a few pixels.
+    """
+    if min(*frames, *image) < 1:
+        return None
+    ratios = [fine / coarse for fine, coarse in zip(sorted(frames), sorted(image), strict=True)]
+    power = 2.0 ** round(math.log2(ratios[0]))
+    return power if all(abs(ratio / power - 1) < _TRIMMED for ratio in ratios) else None
+
+
+_TRIMMED, _FINEST = 0.02, 1e-3
+"""Part of an image that may be missing; a pixel (Å) or a binning below which none is."""
 
 
 def _doses(section: Section, facts: Facts) -> Facts:
@@ -296,6 +347,9 @@ def _doses(section: Section, facts: Facts) -> Facts:
         found["dose_per_frame"] = _rounded(summed / sum(count for _, count in pairs))
     elif "exposure_dose" in found and frames:
         found["dose_per_frame"] = _rounded(float(found["exposure_dose"]) / int(frames))
+    behind = _dose_by_rate(section, facts)
+    if behind is not None:
+        found["dose_behind_specimen"] = behind
     return found
 
 
@@ -307,15 +361,20 @@ def _frame_doses(section: Section) -> list[tuple[float, int]]:
     return [(dose, int(count)) for dose, count in zip(values[::2], values[1::2], strict=True)]
 
 
-def _dose_at_camera(section: Section, facts: Facts) -> Facts:
-    spacing, pixel = section.number("PixelSpacing"), float(facts.get("unbinned_pixel_size", 0.0))
+def _dose_by_rate(section: Section, facts: Facts) -> float | None:
+    """Dose in e⁻/Å² by the rate at the camera, which is per physical pixel: a FrameSet binned beyond hides its size."""
+    pixel = float(facts.get("unbinned_pixel_size", 0.0))
     rate, time = section.number("DoseRate") or 0.0, float(facts.get("exposure_time", 0.0))
-    # the dose rate is per physical pixel; a FrameSet binned beyond that does not tell its size
     known = section.kind.lower() != "frameset" or float(facts.get("binning", 1.0)) <= 1
-    if rate > 0 and time > 0 and pixel > 0 and known:
-        return {"exposure_dose": _rounded(rate * time / pixel**2), "dose_origin": "DoseRate × ExposureTime"}
+    return _rounded(rate * time / pixel**2) if rate > 0 and time > 0 and pixel >= _FINEST and known else None
+
+
+def _dose_at_camera(section: Section, facts: Facts) -> Facts:
+    spacing, by_rate = section.number("PixelSpacing"), _dose_by_rate(section, facts)
+    if by_rate is not None:
+        return {"exposure_dose": by_rate, "dose_origin": "DoseRate × ExposureTime"}
     counts, per_electron = section.numbers("MinMaxMean"), section.number("CountsPerElectron") or 0.0
-    if len(counts) == 3 and counts[2] > 0 and per_electron > 0 and spacing:
+    if len(counts) == 3 and counts[2] > 0 and per_electron > _FINEST and spacing and spacing >= _FINEST:
         halved = 2.0 if section.number("DividedBy2") else 1.0
         dose = counts[2] * halved / per_electron / spacing**2
         return {"exposure_dose": _rounded(dose), "dose_origin": "MinMaxMean / CountsPerElectron"}

@@ -1,19 +1,20 @@
-"""Facts and where they come from: by hand, from the command line, from metadata, from the file itself."""
+"""Facts and where they come from: by hand, from the command line, from metadata, from the file's name and the file."""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from focusnb.errors import ParameterError
 from focusnb.parameters import Spec
 from focusnb.quantities import Acquisition
 
-ORIGINS = ("hand", "set", "metadata", "header", "default")
-"""Strongest first: ``set`` is --set and the microscope's profile, ``metadata`` an mdoc or XML."""
+ORIGINS = ("hand", "set", "profile", "metadata", "name", "header", "default")
+"""Strongest first: ``set`` is --set, ``profile`` the microscope's, ``metadata`` an mdoc or XML, ``name`` the file's."""
 
-_FILE_ORDER = ("hand", "set", "header", "metadata", "default")
+_FILE_ORDER = ("hand", "set", "header", "profile", "metadata", "name", "default")
 
 OF_THE_FILE = frozenset({"frame_count", "width", "height"})
 """What the file itself knows better than the metadata beside it."""
@@ -24,14 +25,30 @@ DEFAULTS: dict[str, Any] = {"spherical_aberration": 2.7, "amplitude_contrast": 0
 DISAGREEMENT = 0.01
 """Relative difference between two origins above which it is reported."""
 
+_NEAR = {"tilt_angle": 0.5, "tilt_axis": 1.0, "defocus_target": 500.0}
+"""Differences that are none: a name has the angle asked for, metadata the one reached."""
+
+_PLACES = ("specimen", "square", "hole", "acquisition_area", "grid", "series", "session")
+"""Texts that name one thing, so that two origins should agree; others are free words, such as a camera's name."""
+
+_HALF_AS_FAR = 0.06
+"""How near to 2 a ratio of pixel sizes must be to be one of grids."""
+
+_LARGEST = 2**53
+"""Whole numbers beyond this are kept exactly neither by JSON nor by every database."""
+
 Candidates = dict[str, dict[str, Any]]
 """Per fact the value of each origin."""
 
 
 def check_facts(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Validate facts given as text or values, None for one taken back; all faults in one ParameterError."""
-    given = {name: value for name, value in values.items() if value is not None}
+    """Validate facts given as text or values, None or no text for one taken back; all faults in one ParameterError."""
+    given = {name: value for name, value in values.items() if value is not None and value != ""}
     model = Acquisition.make(given)
+    for name in given:
+        value = getattr(model, name)
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            raise ParameterError(f"{name} = {value}: {Acquisition.spec(name).label} is beyond all that can be counted")
     taken_back = [name for name in values if name not in given and Acquisition.spec(name)]
     return {**{name: plain(getattr(model, name)) for name in given}, **dict.fromkeys(taken_back)}
 
@@ -90,30 +107,126 @@ def columns(candidates: Candidates) -> dict[str, Any]:
     return {**dict.fromkeys(candidates), **{name: value for name, (value, _) in resolve(candidates).items()}}
 
 
-def disagreements(candidates: Candidates) -> list[str]:
-    """Name the facts on which two origins differ by more than 1 %, each in a sentence."""
-    told = []
-    specs: dict[str, Spec] = {spec.name: spec for spec in Acquisition.specs()}
-    for name, (value, origin) in resolve(candidates).items():
-        for other, different in candidates[name].items():
-            if other in (origin, "default") or not _differ(value, different):
-                continue
-            spec = specs[name]
-            unit = f" {spec.unit}" if spec.unit else ""
-            told.append(
-                f"{spec.label.lower()} is {value:g}{unit} by {_origin(origin)} and {different:g}{unit} by "
-                f"{_origin(other)}; {value:g}{unit} is used"
-            )
+@dataclass(frozen=True)
+class Disagreement:
+    """Two origins that contradict each other, in a sentence.
+
+    topic : the same for exposures on which they differ in the same way, so that it is told once
+    """
+
+    topic: str
+    sentence: str
+
+
+def disagreements(candidates: Candidates) -> list[Disagreement]:
+    """Name the facts on which two origins differ by more than 1 %, and doses that exclude each other."""
+    chosen = resolve(candidates)
+    told = [
+        Disagreement(f"{name} {origin} {other} {_likeness(value, different)}", sentence)
+        for name, (value, origin) in chosen.items()
+        for other, different in candidates[name].items()
+        if other not in (origin, "default") and _differ(name, value, different)
+        for sentence in [_sentence(name, (value, origin), (different, other))]
+    ]
+    told += _doses(candidates, chosen)
     return told
 
 
-def _differ(a: Any, b: Any) -> bool:
-    if isinstance(a, bool | str) or isinstance(b, bool | str):
+def _sentence(name: str, used: tuple[Any, str], other: tuple[Any, str]) -> str:
+    spec = Acquisition.spec(name)
+    (value, origin), (different, elsewhere) = used, other
+    if name == "frame_count" and {origin, elsewhere} == {"header", "metadata"}:
+        return (
+            f"the file holds {value} frames and the metadata say {different}; those {value} are used: was it copied "
+            "while being written, or were frames left out?"
+        )
+    a, b = (_shown(number, spec) for number in (value, different))
+    hint = _hint(name, value, different)
+    return (
+        f"{spec.label.lower()} is {a} by {_origin(origin)} and {b} by {_origin(elsewhere)}; {a} is used{hint}"
+        f"{_cure(name, origin)}"
+    )
+
+
+def _hint(name: str, value: Any, different: Any) -> str:
+    if name == "pixel_size" and abs(max(value, different) / min(value, different) - 2) < _HALF_AS_FAR:
+        return " (a factor of 2: one is of the camera's pixels, the other of super-resolution or binned ones)"
+    return ""
+
+
+def _cure(name: str, origin: str) -> str:
+    """What to do, where nobody has said on purpose which is right."""
+    return "" if origin in ("hand", "set") else f"; if that is wrong, give --set {name}=..."
+
+
+def _doses(candidates: Candidates, chosen: Mapping[str, tuple[Any, str]]) -> Iterator[Disagreement]:
+    """A dose per frame times the frames that is not the exposure's dose: the strongest of each are compared."""
+    pair = [_strongest(candidates, name) for name in ("dose_per_frame", "exposure_dose")]
+    if "frame_count" not in chosen or "hardware_frames" in candidates or None in pair:
+        return
+    (each, of_each), (whole, of_whole) = (found for found in pair if found is not None)
+    # metadata mean the frames they count, also where the file holds another number
+    frames = candidates["frame_count"].get(of_each, chosen["frame_count"][0])
+    if not _differ("exposure_dose", each * frames, whole):
+        return
+    used = "dose_per_frame" if "dose_per_frame" in chosen else "exposure_dose"
+    yield Disagreement(
+        f"doses {of_each} {of_whole} {_likeness(each * frames, whole)}",
+        f"dose per frame is {each:.4g} e⁻/Å² by {_origin(of_each)}, {each * frames:.4g} in {frames} frames, and "
+        f"exposure dose is {whole:.4g} e⁻/Å² by {_origin(of_whole)}; the {used.replace('_', ' ')} is used"
+        f"{_cure(used, min(of_each, of_whole, key=ORIGINS.index))}",
+    )
+
+
+def _strongest(candidates: Candidates, name: str) -> tuple[Any, str] | None:
+    """What the strongest origin says of a fact, whatever other facts put it out of force."""
+    origins = candidates.get(name, {})
+    return next(((origins[origin], origin) for origin in ORIGINS if origin in origins), None)
+
+
+def gain_contradiction(
+    frame_shape: tuple[int, int], gain_shape: tuple[int, int], candidates: Candidates
+) -> Disagreement | None:
+    """Compare the size of the frames with that of the gain reference as it is turned; shapes are (y, x)."""
+    turned = int(resolve(candidates).get("gain_rotation", (0, ""))[0]) % 2 == 1
+    shape = gain_shape[::-1] if turned else gain_shape
+    if shape == frame_shape:
+        return None
+    said = f"the frames are {frame_shape[1]}×{frame_shape[0]} px and the gain reference is {shape[1]}×{shape[0]} px"
+    larger, smaller = sorted((sorted(shape), sorted(frame_shape)), reverse=True)
+    if larger == [2 * side for side in smaller]:
+        finer, other = ("gain reference", "movie") if larger == sorted(shape) else ("movie", "gain reference")
+        cure = "give the gain reference of the recording mode, or one averaged or repeated 2×2, and import again"
+        return Disagreement(
+            f"gain {said}", f"{said}: the {finer} is of super-resolution and the {other} is not; {cure}"
+        )
+    return Disagreement(f"gain {said}", f"{said}; give the right gain reference or its rotation and import again")
+
+
+def _differ(name: str, a: Any, b: Any) -> bool:
+    if isinstance(a, bool) or isinstance(b, bool):
         return False
-    return abs(a - b) > DISAGREEMENT * max(abs(a), abs(b))
+    if isinstance(a, str) or isinstance(b, str):
+        return name in _PLACES and str(a) != str(b)
+    return bool(abs(a - b) > max(DISAGREEMENT * max(abs(a), abs(b)), _NEAR.get(name, 0.0)))
+
+
+def _likeness(a: Any, b: Any) -> str:
+    """How two values differ, in a form that does not change with every exposure."""
+    return "" if isinstance(a, str) or isinstance(b, str) or not b else f"{a / b:.2g}"
+
+
+def _shown(value: Any, spec: Spec) -> str:
+    return str(value) if isinstance(value, str) else f"{value:g}{f' {spec.unit}' if spec.unit else ''}"
 
 
 def _origin(origin: str) -> str:
-    return {"hand": "hand", "set": "--set", "metadata": "the metadata", "header": "the file's header"}.get(
-        origin, origin
-    )
+    words = {
+        "hand": "hand",
+        "set": "--set",
+        "profile": "the microscope's profile",
+        "metadata": "the metadata",
+        "name": "the file's name",
+        "header": "the file's header",
+    }
+    return words.get(origin, origin)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from focusnb.errors import FormatError
 from focusnb.io import epu
@@ -95,12 +99,69 @@ def test_what_is_no_exposure_is_refused_with_a_reason(tmp_path: Path, content: b
     assert str(caught.value).startswith(str(tmp_path / "a.xml"))
 
 
-def test_cut_at_any_byte_gives_a_format_error(tmp_path: Path) -> None:
-    whole = EXAMPLE.encode()
-    for size in range(0, len(whole) - 3, 29):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_cut_at_any_byte_gives_a_format_error(tmp_path: Path, encoding: str) -> None:
+    whole = EXAMPLE.rstrip().replace('<?xml version="1.0"?>\n', "").encode(encoding)
+    for size in range(len(whole)):
         (tmp_path / "a.xml").write_bytes(whole[:size])
         with pytest.raises(FormatError):
             epu.read(tmp_path / "a.xml")
+
+
+FUZZED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+
+
+def reordered(element: ElementTree.Element, draw: Any) -> None:
+    """Put the children of every element into another order, and drop none."""
+    children = list(element)
+    for child in children:
+        reordered(child, draw)
+        element.remove(child)
+    element.extend(draw(st.permutations(children)))
+
+
+@FUZZED
+@given(st.data(), st.sampled_from(["utf-8", "utf-16", "iso-8859-1", "us-ascii"]), st.sampled_from(["\n", "\r\n", "\r"]))
+def test_order_line_ends_and_encoding_change_no_fact(tmp_path: Path, data: Any, encoding: str, end: str) -> None:
+    (tmp_path / NAME).write_text(EXAMPLE)
+    expected = epu.read(tmp_path / NAME).facts(frame_shape=(4092, 5760))
+    root = ElementTree.fromstring(EXAMPLE.replace("EF-CCD", "EF-CCD µ"))
+    reordered(root, data.draw)
+    text = ElementTree.tostring(root, encoding="unicode").replace("\n", end)
+    content = f'<?xml version="1.0" encoding="{encoding}"?>{end}{text}'.encode(encoding, "xmlcharrefreplace")
+    (tmp_path / NAME).write_bytes(content)
+    assert epu.read(tmp_path / NAME).facts(frame_shape=(4092, 5760)) == expected | {"camera": "EF-CCD µ"}
+
+
+@FUZZED
+@given(st.data())
+def test_missing_elements_take_facts_away_and_change_none(tmp_path: Path, data: Any) -> None:
+    (tmp_path / NAME).write_text(EXAMPLE)
+    whole = epu.read(tmp_path / NAME).facts()
+    root = ElementTree.fromstring(EXAMPLE)
+    parents = [parent for parent in root.iter() for _ in parent]
+    for number in data.draw(st.sets(st.integers(0, len(parents) - 1), max_size=6)):
+        parent = parents[number]
+        if len(parent):
+            parent.remove(parent[data.draw(st.integers(0, len(parent) - 1))])
+    (tmp_path / NAME).write_bytes(ElementTree.tostring(root))
+    try:
+        facts = epu.read(tmp_path / NAME).facts()
+    except FormatError as error:
+        assert "without microscopeData" in str(error)  # noqa: PT017
+    else:
+        # a part of the date's or the dose's tree may be what another fact is made of
+        assert all(whole[name] == value for name, value in facts.items())
+
+
+@FUZZED
+@given(st.binary(max_size=200), st.integers(0, len(EXAMPLE)), st.integers(0, 60))
+def test_damaged_bytes_give_facts_or_a_format_error(tmp_path: Path, damage: bytes, place: int, gone: int) -> None:
+    whole = EXAMPLE.encode()
+    (tmp_path / "a.xml").write_bytes(whole[:place] + damage + whole[place + gone :])
+    with suppress(FormatError):
+        facts = epu.read(tmp_path / "a.xml").facts(frame_shape=(100, 120))
+        assert all(math.isfinite(value) for value in facts.values() if not isinstance(value, str))
 
 
 def test_values_that_are_no_numbers_are_left_out(tmp_path: Path) -> None:
@@ -146,6 +207,34 @@ def test_real_files(data: Path, name: str) -> None:
     assert all(math.isfinite(value) for value in facts.values() if not isinstance(value, str))
 
 
+TEXT = st.one_of(
+    st.floats().map(str), st.integers().map(str), st.sampled_from(["", "x", "1e300", "1e-300", "-1", "0", "2", "nan"])
+)
+
+
+@FUZZED
+@given(st.lists(TEXT, min_size=12, max_size=12), st.tuples(st.integers(1, 20000), st.integers(1, 20000)))
+def test_any_values_give_finite_facts(tmp_path: Path, values: list[str], frame_shape: tuple[int, int]) -> None:
+    said = EXAMPLE.replace("<camera>", "<camera><Binning><x>1</x></Binning>", 1)
+    numbers = ["1.3E-10", "-1.25E-06", "3.043E+21", ">40<", "3.5", "2046", "2880", "200000", "105000", "0.5235987756",
+               "<x>1</x>", "0.0006"]  # fmt: skip
+    for number, value in zip(numbers, values, strict=True):
+        said = said.replace(number, number.replace(number.strip("<x>/") or number, value))
+    (tmp_path / NAME).write_text(said)
+    facts = epu.read(tmp_path / NAME).facts(frame_shape=frame_shape)
+    assert all(math.isfinite(value) for value in facts.values() if not isinstance(value, str))
+
+
+def test_every_real_xml_is_read_or_refused_with_a_reason(data: Path) -> None:
+    refused = {}
+    for path in data.rglob("*.xml"):
+        try:
+            assert epu.read(path).facts()["voltage"] in (200.0, 300.0)
+        except FormatError as error:
+            refused[path.name] = str(error)
+    assert refused == {}
+
+
 def test_a_whole_session_tree(data: Path) -> None:
     kinds: dict[str, str] = {}
     for path in sorted((data / "epu_xml" / "EMharvest_session").iterdir()):
@@ -158,6 +247,19 @@ def test_a_whole_session_tree(data: Path) -> None:
         "FoilHole.xmlTrue": "exposure", "FoilHole.jpgTrue": "is not XML (begi",
         "EpuSession.dm.dmFalse": "XML of EpuSessio",
     }  # fmt: skip
+
+
+def test_super_resolution_is_told_by_the_size_of_the_movie(tmp_path: Path) -> None:
+    binned = EXAMPLE.replace("<camera>", "<camera><Binning><x>2</x></Binning>", 1)
+    (tmp_path / NAME).write_text(binned)
+    image = epu.read(tmp_path / NAME)
+    assert image.facts()["unbinned_pixel_size"] == 0.65
+    assert [image.facts(frame_shape=shape).get("super_resolution") for shape in ((2046, 2880), (4092, 5760))] == [
+        None,
+        1,
+    ]
+    assert image.facts(frame_shape=(8184, 11520))["super_resolution"] == 2
+    assert image.facts(frame_shape=(8184, 11520))["pixel_size"] == 0.325
 
 
 def test_real_exposure_of_a_super_resolution_camera(data: Path) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from focusnb.errors import FormatError
 from focusnb.io import mdoc
@@ -76,7 +80,7 @@ def test_facts_of_a_frame_set(tmp_path: Path) -> None:
     assert mdoc.exposure_facts(document, document.sections[0]) == {
         "voltage": 200.0, "tilt_angle": -12.5, "tilt_axis": -91.81, "stage_x": 10.5, "stage_y": -20.25, "stage_z": 3.5,
         "image_shift_x": 0.5, "image_shift_y": -0.25, "defocus_target": 18000.0, "pixel_size": 0.5,
-        "unbinned_pixel_size": 1.0, "binning": 0.5, "frame_count": 12, "exposure_dose": 10.0,
+        "unbinned_pixel_size": 1.0, "super_resolution": 2, "binning": 0.5, "frame_count": 12, "exposure_dose": 10.0,
         "dose_origin": "FrameDosesAndNumber", "dose_per_frame": pytest.approx(10 / 12), "exposure_time": 2.5,
         "prior_dose": 6.0, "movie": "c_001.tif", "gain_reference": "CountRef_x.dm4", "defects": "defects_x.txt",
         "hole": "12", "acquisition_area": "3", "navigator_label": "7-A", "spot_size": 4, "rotation_and_flip": 3,
@@ -195,6 +199,114 @@ def test_what_is_no_mdoc_names_the_line(tmp_path: Path, text: str, words: str) -
         read(tmp_path, text)
 
 
+FUZZED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
+LINES = EXAMPLE[EXAMPLE.index("TiltAngle = -12.5") : EXAMPLE.index("[ZValue")].strip().split("\n")
+
+
+@FUZZED
+@given(st.permutations(LINES), st.sampled_from(["\n", "\r\n", "\r"]), st.data())
+def test_order_line_ends_and_encoding_change_no_fact(tmp_path: Path, lines: list[str], end: str, data: Any) -> None:
+    expected = mdoc.exposure_facts(read(tmp_path, EXAMPLE), mdoc.read(tmp_path / "a.mdoc").sections[0])
+    text = end.join(["# µm and °", *EXAMPLE.split("\n")[:5], "[FrameSet = 0]", *lines, ""])
+    encoding = data.draw(st.sampled_from(["utf-8", "utf-8-sig", "latin-1", "utf-16", "utf-16-le", "utf-16-be"]))
+    mark = "\ufeff" if encoding in ("utf-16-le", "utf-16-be") else ""
+    document = read(tmp_path, mark + text, encoding)
+    assert mdoc.exposure_facts(document, document.sections[0]) == expected
+
+
+@FUZZED
+@given(st.sets(st.sampled_from(LINES)), st.sets(st.sampled_from(LINES)))
+def test_missing_and_empty_keys_take_facts_away_and_change_none(
+    tmp_path: Path, missing: set[str], emptied: set[str]
+) -> None:
+    whole = mdoc.exposure_facts(read(tmp_path, EXAMPLE), mdoc.read(tmp_path / "a.mdoc").sections[0])
+    kept = [line.partition("=")[0] + "=" if line in emptied else line for line in LINES if line not in missing]
+    document = read(tmp_path, "Voltage = 200\n\n[FrameSet = 0]\n" + "\n".join(kept))
+    facts = mdoc.exposure_facts(document, document.sections[0], frame_shape=(100, 100))
+    # one that is taken from several keys may be taken from others
+    by_several = {"dose_per_frame", "exposure_dose", "dose_origin", "dose_behind_specimen"}
+    assert all(whole[name] == value for name, value in facts.items() if name not in by_several)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_cut_at_any_byte_gives_a_document_or_a_format_error(tmp_path: Path, encoding: str) -> None:
+    whole = EXAMPLE.encode(encoding)
+    refused = 0
+    for size in range(len(whole)):
+        (tmp_path / "a.mdoc").write_bytes(whole[:size])
+        try:
+            mdoc.read(tmp_path / "a.mdoc")
+        except FormatError as error:
+            refused += 1
+            assert str(error).startswith(str(tmp_path / "a.mdoc"))  # noqa: PT017
+    assert 20 < refused < len(whole)
+
+
+@FUZZED
+@given(st.binary(max_size=300), st.sampled_from([b"", b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf", b"[ZValue = 0]\n"]))
+def test_any_bytes_give_a_document_or_a_format_error(tmp_path: Path, content: bytes, before: bytes) -> None:
+    (tmp_path / "a.mdoc").write_bytes(before + content)
+    with suppress(FormatError):
+        document = mdoc.read(tmp_path / "a.mdoc")
+        for section in document.sections:
+            mdoc.exposure_facts(document, section, frame_shape=(10, 10))
+
+
+KEYS = sorted(
+    {line.partition(" =")[0] for line in LINES}
+    | {"DoseRate", "CountsPerElectron", "MinMaxMean", "ExposureDose", "DividedBy2", "RotationAngle", "ImageSize", "Cs"}
+)
+NUMBER = st.one_of(
+    st.floats(), st.integers(), st.sampled_from(["", "x", "0x3", "1e999", "-0", "1,5", "nan", "1e300", "1e-300", 1, 2])
+)
+
+
+@FUZZED
+@given(
+    st.dictionaries(st.sampled_from(KEYS), st.lists(NUMBER, min_size=1, max_size=4)),
+    st.sampled_from(["FrameSet", "ZValue"]),
+    st.one_of(st.none(), st.tuples(st.integers(1, 20000), st.integers(1, 20000))),
+)
+def test_any_values_give_finite_facts(
+    tmp_path: Path, values: dict[str, list[Any]], kind: str, frame_shape: tuple[int, int] | None
+) -> None:
+    lines = "".join(f"{key} = {' '.join(map(str, numbers))}\n" for key, numbers in values.items())
+    document = read(tmp_path, f"ImageSize = {' '.join(map(str, values.get('ImageSize', [])))}\n\n[{kind} = 0]\n{lines}")
+    facts = mdoc.exposure_facts(document, document.sections[0], frame_shape=frame_shape)
+    assert all(math.isfinite(value) for value in facts.values() if not isinstance(value, str))
+
+
+def test_a_section_is_found_by_its_movie_also_in_another_format(tmp_path: Path) -> None:
+    text = "".join(f"[ZValue = {n}]\nSubFramePath = D:\\x\\TS_{n:03d}.mrc\n\n" for n in (1, 2, 2))
+    document = read(tmp_path, text + "[ZValue = 3]\nTiltAngle = 1\n")
+    assert document.find("TS_001.tif") is document.sections[0]
+    assert document.find("ts_001.EER") is document.sections[0]
+    assert document.find("TS_002.mrc") is document.sections[1]
+    assert document.find("TS_002.tif") is None  # two sections could be meant
+    assert document.find("TS_003.tif") is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "super_resolution"),
+    [
+        ("PixelSpacing = 0.5\nBinning = 0.5", 2),
+        ("PixelSpacing = 1\nBinning = 1", 1),
+        ("PixelSpacing = 2\nBinning = 2\nSubFramePath = a.tif", None),
+        ("PixelSpacing = 1", None),
+    ],
+)
+def test_super_resolution_is_told_where_both_pixel_sizes_are(
+    tmp_path: Path, lines: str, super_resolution: int | None
+) -> None:
+    assert section(tmp_path, "FrameSet", lines).get("super_resolution") == super_resolution
+
+
+def test_the_dose_at_the_camera_is_told_beside_the_dose_of_the_exposure(tmp_path: Path) -> None:
+    facts = section(tmp_path, "ZValue", f"ExposureDose = 12\n{RATE}")
+    assert (facts["exposure_dose"], facts["dose_behind_specimen"]) == (12, 10)
+    assert "dose_behind_specimen" not in section(tmp_path, "ZValue", "ExposureDose = 12")
+
+
 def test_cut_or_damaged_text_gives_format_errors_only(tmp_path: Path) -> None:
     random = np.random.default_rng(8)
     whole = EXAMPLE.encode()
@@ -245,7 +357,7 @@ REAL = {
 
 
 def test_every_real_file_is_in_the_list(data: Path) -> None:
-    assert {path.name for path in (data / "mdoc").glob("*.mdoc")} == set(REAL)
+    assert {path.name for path in data.rglob("*.mdoc")} == set(REAL)
 
 
 @pytest.mark.parametrize("name", REAL)

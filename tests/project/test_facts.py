@@ -14,10 +14,15 @@ from focusnb.project.project import Project
 from focusnb.quantities import Acquisition
 from tests.projects import chain, process
 
-ORIGINS = ("default", "header", "metadata", "set", "hand")
+ORIGINS = ("default", "header", "name", "metadata", "profile", "set", "hand")
+
+
+def sentences(candidates: facts.Candidates) -> list[str]:
+    return [told.sentence for told in facts.disagreements(candidates)]
 
 
 def test_the_stronger_origin_wins() -> None:
+    assert set(facts.ORIGINS) == set(ORIGINS)
     candidates: facts.Candidates = {}
     for number, origin in enumerate(ORIGINS):
         candidates = facts.add_origin(candidates, origin, {"voltage": 100.0 + number})
@@ -35,12 +40,97 @@ def test_taking_a_value_back_uncovers_the_next() -> None:
 
 def test_a_disagreement_above_one_percent_is_told() -> None:
     def told(first: Any, second: Any) -> list[str]:
-        return facts.disagreements({"pixel_size": {"set": first, "header": second}})
+        return sentences({"pixel_size": {"set": first, "header": second}})
 
     assert told(1.00, 1.0099) == []
     assert told(1.00, 1.02) == ["pixel size is 1 Å/px by --set and 1.02 Å/px by the file's header; 1 Å/px is used"]
     assert facts.disagreements({"voltage": {"metadata": 300.0, "default": 200.0}}) == []
     assert facts.disagreements({"camera": {"metadata": "K3", "header": "K2"}}) == []
+    assert sentences({"pixel_size": {"profile": 1.06, "metadata": 0.53, "header": 1.0}}) == [
+        "pixel size is 1.06 Å/px by the microscope's profile and 0.53 Å/px by the metadata; 1.06 Å/px is used (a "
+        "factor of 2: one is of the camera's pixels, the other of super-resolution or binned ones); if that is wrong, "
+        "give --set pixel_size=...",
+        "pixel size is 1.06 Å/px by the microscope's profile and 1 Å/px by the file's header; 1.06 Å/px is used; if "
+        "that is wrong, give --set pixel_size=...",
+    ]
+
+
+def test_places_named_otherwise_are_told_and_angles_nearly_reached_are_not() -> None:
+    assert sentences({"hole": {"metadata": "12", "name": "h1"}}) == [
+        "hole is 12 by the metadata and h1 by the file's name; 12 is used; if that is wrong, give --set hole=..."
+    ]
+    assert sentences({"hole": {"metadata": "12", "name": "12"}}) == []
+    assert sentences({"tilt_angle": {"metadata": 0.007, "name": 0.0}}) == []
+    assert sentences({"tilt_angle": {"metadata": -53.9, "name": -54.0}}) == []
+    (told,) = sentences({"tilt_angle": {"metadata": -54.01, "name": 54.0}})
+    assert told.startswith("tilt angle is -54.01 ° by the metadata and 54 ° by the file's name; -54.01 ° is used")
+    assert sentences({"recorded_at": {"metadata": "2024-01-01T00:00:00", "name": "2024-01-01T00:00:02"}}) == []
+    assert sentences({"gain_flip": {"set": True, "profile": False}}) == []
+
+
+def test_frames_missing_from_a_file_are_told_with_both_numbers() -> None:
+    assert sentences({"frame_count": {"header": 37, "metadata": 50}}) == [
+        "the file holds 37 frames and the metadata say 50; those 37 are used: was it copied while being written, or "
+        "were frames left out?"
+    ]
+
+
+def test_disagreements_alike_have_one_topic() -> None:
+    def topics(*pairs: tuple[float, float]) -> set[str]:
+        return {
+            told.topic for a, b in pairs for told in facts.disagreements({"exposure_dose": {"set": a, "metadata": b}})
+        }
+
+    assert len(topics((30.1, 60.2), (30.3, 60.6))) == 1
+    assert len(topics((30.1, 60.2), (30.1, 50.2))) == 2
+
+
+DOSES = {"frame_count": {"header": 40}, "dose_per_frame": {"metadata": 0.7}, "exposure_dose": {"metadata": 40.0}}
+
+
+def test_doses_that_exclude_each_other_are_told() -> None:
+    assert sentences(DOSES) == [
+        "dose per frame is 0.7 e⁻/Å² by the metadata, 28 in 40 frames, and exposure dose is 40 e⁻/Å² by the metadata; "
+        "the dose per frame is used; if that is wrong, give --set dose_per_frame=..."
+    ]
+    assert sentences({**DOSES, "exposure_dose": {"metadata": 28.2}}) == []
+    assert sentences({**DOSES, "hardware_frames": {"header": 1000}}) == []
+    assert sentences({name: DOSES[name] for name in ("dose_per_frame", "exposure_dose")}) == []
+    given = {**DOSES, "exposure_dose": {"set": 50.0, "metadata": 28.0}}
+    assert sentences(given) == [
+        "exposure dose is 50 e⁻/Å² by --set and 28 e⁻/Å² by the metadata; 50 e⁻/Å² is used",
+        "dose per frame is 0.7 e⁻/Å² by the metadata, 28 in 40 frames, and exposure dose is 50 e⁻/Å² by --set; the "
+        "exposure dose is used",
+    ]
+    # metadata mean the frames they count: of a cut file one thing is told, not two
+    cut = {"frame_count": {"header": 30, "metadata": 40}, "dose_per_frame": {"metadata": 1.0}}
+    assert len(sentences({**cut, "exposure_dose": {"metadata": 40.0}})) == 1
+
+
+@pytest.mark.parametrize(
+    ("gain", "candidates", "words"),
+    [
+        ((10, 12), {}, None),
+        ((12, 10), {}, "the gain reference is 10×12 px; give the right gain reference or its rotation"),
+        ((12, 10), {"gain_rotation": {"set": 1}}, None),
+        ((12, 10), {"gain_rotation": {"profile": 3}}, None),
+        ((12, 10), {"gain_rotation": {"profile": 3, "set": 2}}, "10×12 px; give the right gain reference"),
+        ((20, 24), {}, "24×20 px: the gain reference is of super-resolution and the movie is not"),
+        (
+            (5, 6),
+            {},
+            "6×5 px: the movie is of super-resolution and the gain reference is not; give the gain reference of",
+        ),
+        ((24, 20), {"gain_rotation": {"set": 1}}, "24×20 px: the gain reference is of super-resolution"),
+        ((11, 12), {}, "the frames are 12×10 px and the gain reference is 12×11 px; give the right"),
+    ],
+)
+def test_a_gain_of_another_size_is_told_with_both(
+    gain: tuple[int, int], candidates: facts.Candidates, words: str | None
+) -> None:
+    told = facts.gain_contradiction((10, 12), gain, candidates)
+    assert (told is None) == (words is None)
+    assert told is None or str(words) in told.sentence
 
 
 def test_a_disagreement_is_told_once_at_import_and_again_with_facts_given_later(
@@ -122,6 +212,11 @@ def test_every_fact_can_be_set_on_the_command_line(spec: Any) -> None:
     values = facts.check_facts(facts.parse_assignments([f"{spec.name}={text}"]))
     assert list(values) == [spec.name]
     assert facts.check_facts(values) == values
+
+
+def test_a_number_beyond_counting_is_refused() -> None:
+    with pytest.raises(ParameterError, match=r"exposure_number = 1000.*: Exposure number is beyond all"):
+        facts.check_facts({"exposure_number": 10**30})
 
 
 def test_an_assignment_without_equals_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""new, import, table, rebuild."""
+"""new, table, rebuild."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from typing import Annotated
 
 import typer
 
-from focusnb.cli.console import bar, say
+from focusnb.cli.console import say
 from focusnb.errors import ParameterError
 from focusnb.modes import MODES
 from focusnb.project.exports.tables import FORMATS
-from focusnb.quantities import Acquisition
+from focusnb.quantities import IMPORTED, Acquisition
 
 ModeName = StrEnum("ModeName", {name.replace("-", "_"): name for name in MODES})  # type: ignore[misc]
-Kind = StrEnum("Kind", ["movie", "image"])
 Format = StrEnum("Format", list(FORMATS))  # type: ignore[misc]
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder.", show_default=False)]
 
 
 def _facts_help() -> str:
-    settable = [spec for spec in Acquisition.specs() if spec.name not in ("movie", "image", "metadata")]
+    settable = [spec for spec in Acquisition.specs() if spec.name not in IMPORTED]
     names = ", ".join(f"{spec.name}{f' ({spec.unit})' * bool(spec.unit)}" for spec in settable)
     return f"A fact that files and metadata do not tell; may be repeated. Facts: {names}."
 
@@ -34,7 +33,6 @@ Facts = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help=_f
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     app.command("new")(new)
-    app.command("import")(import_files)
     app.command("table")(table)
     app.command("rebuild")(rebuild)
 
@@ -52,44 +50,6 @@ def new(
     with Project.create(folder, mode=str(mode), library=library) as project:
         say(f"{project.mode.title} project made in {project.folder}")
         say(f"Next: focusnb import {folder} CAMERA_FOLDER --gain GAIN --set pixel_size=... --set voltage=...")
-
-
-def import_files(
-    folder: Folder,
-    paths: Annotated[list[Path], typer.Argument(metavar="FILE_OR_FOLDER...", help="What to import.")],
-    kind: Annotated[Kind | None, typer.Option(help="Default: a file of several frames is a movie.")] = None,
-    gain: Annotated[Path | None, typer.Option(help="Gain reference: MRC, TIFF or DM4.")] = None,
-    defects: Annotated[
-        Path | None, typer.Option(help="Defects: SerialEM's text, rectangles, a list of pixels, or a map.")
-    ] = None,
-    facts: Facts = [],  # noqa: B006
-    group: Annotated[
-        str | None, typer.Option(help="Group of the exposures. Default: the name of their folder.")
-    ] = None,
-    link: Annotated[bool, typer.Option("--link", help="Link to the files instead of copying them.")] = False,
-) -> None:
-    """Import movies and images; what was imported before gets the facts given now and nothing else."""
-    from focusnb.project.facts import parse_assignments
-    from focusnb.project.project import Project
-
-    values = parse_assignments(facts)
-    with Project.open(folder) as project, bar(0, "Importing") as advance:
-        report = project.add(
-            *paths,
-            kind=None if kind is None else str(kind),
-            gain_reference=gain,
-            defects=defects,
-            facts=values,
-            group=group,
-            link=link,
-            progress=lambda done, total, name: advance(done, name, total),
-        )
-    for message in report.messages:
-        say(message)
-    parts = [f"{len(report.added)} imported"]
-    parts += [f"{len(report.updated)} updated"] * bool(report.updated)
-    parts += [f"{report.known} known already"] * bool(report.known)
-    say(", ".join(parts))
 
 
 def table(

@@ -1,370 +1,496 @@
-"""Import: from a camera's folder to exposures with their raw files and facts."""
+"""Import: from a camera's files to exposures with their raw files and facts."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import json
-import os
-import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from focusnb.errors import FormatError, ParameterError
-from focusnb.io import files, gain
+from focusnb.errors import FormatError
+from focusnb.io import files
+from focusnb.io.complete import read_structure, stand_of
 from focusnb.project import facts as fact_rules
-from focusnb.project import records, schema, storing
+from focusnb.project import pairing, placing, records, schema, storing, tasks
+from focusnb.project.finding import SUFFIXES, find, metadata_stems, stems
 from focusnb.project.gathering import ImportReport, gather_facts, metadata_file, sentence
-from focusnb.project.library import now
+from focusnb.project.library import Transaction, now
+from focusnb.project.options import Options, Queueing, checked_facts, copy_reference, make_options
+from focusnb.project.pairing import ALIGNED, AVERAGE, MOVIE, Key, Pairing, Shot
+from focusnb.project.updating import rewrite, set_origin, update, write
+from focusnb.project.updating import tell_disagreements as _tell_disagreements
 
 if TYPE_CHECKING:
     from focusnb.project.project import Project
 
-SUFFIXES = (".tif", ".tiff", ".mrc", ".mrcs", ".eer")
-"""What is looked for in a folder; files named one by one may have any suffix."""
+__all__ = ["SUFFIXES", "Importer", "Options", "Queueing", "add", "checked_facts", "copy_reference", "set_origin"]
 
-_REFERENCE_NAME = re.compile(r"(^|[_.\- ])(gain|gainref|countref|superref|dark|defects?)([_.\- ]|$)", re.IGNORECASE)
-_KINDS = ("movie", "image")
-
-_BESIDE = (".mdoc", ".xml", ".txt", ".json", ".log")
-"""What lies beside recordings and is none."""
-
-REFERENCES = "references"
-"""Folder of gain references and defects within a project."""
+_FACT = {MOVIE: "movie", ALIGNED: "aligned_movie", AVERAGE: "image"}
+"""The fact that a file of a role becomes beside the exposure's main file."""
 
 
-@dataclass(frozen=True)
-class _Imported:
+@dataclass
+class _Known:
+    """What was imported from a source: its id and name, its folder, and the raw file within it."""
+
     id: int
-    name: str
+    exposure: str
+    folder: str
+    raw: str | None
     content: str
-
-
-@dataclass(frozen=True)
-class _Options:
-    facts: Mapping[str, Any]
-    group: str | None
-    link: bool
-    gain_shape: tuple[int, int] | None
+    metadata: str | None
+    source: str
 
 
 def add(
     project: Project,
     paths: list[Path],
     *,
-    kind: str | None = None,
-    gain_reference: str | Path | None = None,
-    defects: str | Path | None = None,
-    facts: Mapping[str, Any] | None = None,
-    group: str | None = None,
-    link: bool = False,
+    pair: Iterable[str] = (),
+    alone: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
+    **options: Any,
 ) -> ImportReport:
     """Import files, or what folders hold, as exposures.
 
-    kind : movie or image; by default a file of several frames is a movie
-    gain_reference, defects : files for all of them, copied into the project
-    facts : values of :class:`Acquisition` by name, as text or numbers
-    group : the group of the exposures; by default the name of the folder each comes from
-    link : link to the raw files instead of copying them
-    progress : called with files done, files in all and the name of the present one
+    pair : rules of what belongs to one exposure besides the usual ones, see :class:`Pairing`
+    alone : every file is an exposure of its own; so it is as well where ``kind`` is given
+    progress : called with exposures done, exposures in all and the name of the present one
+    options : see :func:`make_options`
 
     A file imported before is not imported again; where facts, gain or defects are given it gets them, and what depends
     on them becomes stale. Files that cannot be read become exposures as well: processing them tells the reason in
     their row; one that cannot be copied is left out and told. Raises ParameterError for facts that are not valid and
     for paths that do not exist, ProjectError where the project cannot be written.
     """
-    project.library.check_writable()
-    if kind is not None and kind not in _KINDS:
-        raise ParameterError(f"kind is {' or '.join(_KINDS)}, not {kind}")
-    given = checked_facts(project, facts or {})
     report = ImportReport()
-    references: dict[str, Any] = {}
-    shape = None
-    if gain_reference is not None:
-        references["gain_reference"] = copy_reference(project, Path(gain_reference), "gain reference")
-        shape = _gain_shape(Path(gain_reference), report)
-    if defects is not None:
-        references["defects"] = copy_reference(project, Path(defects), "defects file")
-    if kind is not None:
-        given["kind"] = kind
-    options = _Options({**given, **references}, group, link, shape)
-    not_movies = {Path(p).resolve() for p in (gain_reference, defects) if p is not None}
-    found = list(_find(paths, not_movies, report))
-    known, contents = _known(project)
-    for number, path in enumerate(found):
+    made = make_options(project, report, **options)
+    named = find(paths, set(made.references), report.tell)
+    found = dict(named)
+    report.known += len(named) - len(found)
+    together = Pairing(pair)
+    importer = Importer(project, made, report, together, (*found.values(), *filter(Path.is_dir, paths)))
+    if alone or "kind" in made.facts:
+        shots = [Shot(path) for path in found]
+    else:
+        shots = together.shots(found, lambda path: read_structure(path).frames, importer.keys)
+    for number, shot in enumerate(shots):
         if progress is not None:
-            progress(number, len(found), path.name)
-        source = str(path.resolve())
-        if source in known:
-            _update(project, known[source], options, report)
-            continue
+            progress(number, len(shots), shot.main.name)
         try:
-            exposure = _import_alone(project, path, options, report)
+            importer.take(shot)
         except FormatError as error:
             report.tell(f"{sentence(error)} It was left out.")
-            continue
-        if exposure is None:
-            report.known += 1
-            continue
-        report.added.append(exposure.id)
-        known[source] = exposure.id
-        twin = contents.setdefault(exposure.content, exposure.name)
-        if twin != exposure.name:
-            report.tell(f"has the same content as {twin}; imported all the same", about=str(path))
     if progress is not None:
-        progress(len(found), len(found), "")
+        progress(len(shots), len(shots), "")
     return report
 
 
-def _find(paths: list[Path], left_out: set[Path], report: ImportReport) -> Iterator[Path]:
-    beside = 0
-    for path in paths:
-        if path.is_dir():
-            skipped = 0
-            for inner in sorted(path.rglob("*")):
-                hidden = any(part.startswith(".") for part in inner.relative_to(path).parts)
-                if hidden or inner.suffix.lower() not in SUFFIXES or not inner.is_file():
-                    continue
-                if inner.resolve() in left_out or _REFERENCE_NAME.search(inner.stem):
-                    skipped += inner.resolve() not in left_out
-                    continue
-                yield inner
-            if skipped:
-                report.tell(f"{path}: {skipped} files named like gain, dark or defects were not imported as exposures")
-        elif not path.is_file():
-            raise ParameterError(f"{path}: does not exist; check the path")
-        elif path.resolve() in left_out or path.suffix.lower() in _BESIDE:
-            beside += 1
-        else:
-            yield path
-    if beside:
-        report.tell(f"{beside} of the files named are references or metadata and were not imported as exposures")
+class Importer:
+    """Takes the files of exposures into a project, each once; knows what was imported before.
 
-
-def _known(project: Project) -> tuple[dict[str, int], dict[str, str]]:
-    """Ids by the file they came from, and names by content."""
-    e = schema.exposures.c
-    with project.library.read() as connection:
-        rows = connection.execute(sa.select(e.source, e.id, e.content, e.exposure)).all()
-    return {row.source: row.id for row in rows}, {row.content: row.exposure for row in rows}
-
-
-def checked_facts(project: Project, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Validate facts; references named among them are copied into the project."""
-    own = [name for name in ("movie", "image", "metadata") if name in values]
-    if own:
-        raise ParameterError(f"{own[0]} is the file that is imported; it cannot be set")
-    checked = fact_rules.check_facts(values)
-    for name, label in (("gain_reference", "gain reference"), ("defects", "defects file")):
-        value = checked.get(name)
-        own_copy = str(value).startswith(f"{REFERENCES}/") and (project.folder / str(value)).is_file()
-        if value is not None and not own_copy:
-            checked[name] = copy_reference(project, Path(value), label)
-    return checked
-
-
-def copy_reference(project: Project, path: Path, label: str) -> str:
-    """Copy a reference into a folder named by its content, under its own name; returns its path in the project.
-
-    Copied again under another name, it is the first copy that is used: the content decides.
+    keys : the exposures of its folders by what the names of their files share
+    roots : folders from which files come
     """
-    if not path.is_file():
-        raise ParameterError(f"{path}: the {label} does not exist; check the path")
-    folder = project.folder / REFERENCES / files.hash_file(path)[:16]
-    present = [held for held in folder.glob("*") if not held.name.startswith(".")]
-    if present:
-        return str(present[0].relative_to(project.folder))
-    folder.mkdir(parents=True, exist_ok=True)
-    files.copy_verified(path, folder / path.name)
-    return str((folder / path.name).relative_to(project.folder))
 
-
-def _gain_shape(path: Path, report: ImportReport) -> tuple[int, int] | None:
-    try:
-        shape = gain.read_gain(path).shape
-    except FormatError as error:
-        report.tell(f"{sentence(error)} Movies are imported with it; give a good one and import again.")
-        return None
-    return int(shape[0]), int(shape[1])
-
-
-def _import_alone(project: Project, path: Path, options: _Options, report: ImportReport) -> _Imported | None:
-    """Import a file while no other process chooses and fills a folder; None where one was faster with this file."""
-    try:
-        str(path.resolve()).encode()
-    except UnicodeEncodeError:
-        raise FormatError(f"{str(path)!r}: its name is not UTF-8; rename it and import it again.") from None
-    e = schema.exposures.c
-    lock = os.open(project.folder / "exposures", os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # some network file systems do not lock folders
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    def __init__(
+        self, project: Project, options: Options, report: ImportReport, together: Pairing, roots: Iterable[Path]
+    ) -> None:
+        """Look at what the project holds."""
+        self.project, self.options, self.report = project, options, report
+        self._pairing = together
+        self.roots = list(dict.fromkeys(Path(root).absolute() for root in roots))
+        self._known: dict[str, _Known] = {}
+        self._by_id: dict[int, _Known] = {}
+        self._contents: dict[str, list[_Known]] = {}
+        self._lacking: dict[str, set[int]] = {}
+        self._deleted: set[str] = set()
+        self.keys: dict[Key, int] = {}
         with project.library.read() as connection:
-            if connection.execute(sa.select(e.id).where(e.source == str(path.resolve()))).first() is not None:
+            for row in connection.execute(_rows()):
+                self._remember(_Known(*row))
+
+    def _remember(self, known: _Known) -> None:
+        self._known[known.source] = self._by_id[known.id] = known
+        self._contents.setdefault(known.content, []).append(known)
+        path = Path(known.source or "")
+        for root in self.roots:
+            if path.is_relative_to(root):
+                self.keys.setdefault(self._pairing.read(path, root)[0].key, known.id)
+                for stem in stems(path) if known.metadata is None else ():
+                    self._lacking.setdefault(stem, set()).add(known.id)
+
+    # Asking
+
+    def holds(self, path: Path) -> int | None:
+        """The exposure that a recording has become, while the file stands as it was imported; else None."""
+        known = self._known.get(str(path)) or self._known.get(str(path.resolve()))
+        if known is None or not self._is_as_imported(known, path):
+            return None
+        return known.id
+
+    def find(self, source: Path) -> int | None:
+        """The exposure that was imported from this file, whatever has become of the file."""
+        known = self._known.get(str(source.resolve()))
+        return None if known is None else known.id
+
+    def awaiting(self, metadata: Path) -> list[int]:
+        """The exposures, imported without metadata, that these metadata are about."""
+        found = set().union(*(self._lacking.get(stem, set()) for stem in metadata_stems(metadata.name)))
+        return [
+            identity
+            for identity in sorted(found)
+            if metadata_file(Path(self._by_id[identity].source), self.roots) == metadata
+        ]
+
+    def _is_as_imported(self, known: _Known, path: Path) -> bool:
+        return known.raw is None or placing.is_as_placed(path, self.project.folder / known.folder / known.raw)
+
+    # Taking
+
+    def take(self, shot: Shot) -> int | None:
+        """Import the files of one exposure, or what is new of them; returns its id, None for what was known before.
+
+        Raises FormatError where a file changed meanwhile or cannot be read: nothing of it was imported.
+        """
+        for path in shot.paths:
+            placing.check_name(path)
+        before = len(self.report.added)
+        identity = self._take_known(shot) or self._add_to(shot)
+        if identity is None and (identity := self._take_new(shot)) is None:
+            identity = self._look_up(shot.main)
+        for role, path in shot.others if len(self.report.added) == before and identity is not None else ():
+            self._attach(identity, role, path)
+        if identity is not None and shot.key is not None:
+            self.keys.setdefault(shot.key, identity)
+        return identity if len(self.report.added) > before else None
+
+    def _take_known(self, shot: Shot) -> int | None:
+        known = self._known.get(str(shot.main.resolve()))
+        if known is None:
+            return None
+        if not self._is_as_imported(known, shot.main):
+            placed = self.project.folder / known.folder / str(known.raw)
+            if files.hash_file(shot.main) != known.content:
+                if not placed.is_symlink() and read_structure(placed).whole:
+                    self.report.tell(
+                        f"was replaced by another recording after it was imported as {known.exposure}; both are kept",
+                        about=str(shot.main),
+                    )
+                    return None
+                self._renew(known, shot.main)
+            else:
+                placing.note_time(placed, shot.main)
+        update(self.project, known.id, shot.main, self.options, self.report)
+        self._delete_known(known, shot.main)
+        return known.id
+
+    def _add_to(self, shot: Shot) -> int | None:
+        """Add a file to the exposure that other files of the same names have become; None where there is none."""
+        identity = self.keys.get(shot.key) if shot.key is not None else None
+        known = None if identity is None else self._by_id[identity]
+        if known is None or known.source == str(shot.main.resolve()):
+            return None
+        if shot.role == MOVIE and not (pairing.is_made(Path(known.source)) or self._is_image(known)):
+            return None
+        self._attach(known.id, shot.role, shot.main)
+        return known.id
+
+    def _look_up(self, path: Path) -> int | None:
+        """Find an exposure that came to the project since this importer looked."""
+        source = str(path.resolve())
+        if source not in self._known:
+            with self.project.library.read() as connection:
+                row = connection.execute(_rows().where(schema.exposures.c.source == source)).all()[-1:]
+            for found in row:
+                self._remember(_Known(*found))
+        return self.find(path)
+
+    def _is_image(self, known: _Known) -> bool:
+        with self.project.library.read() as connection:
+            return bool(records.row_of(connection, known.id)["kind"] == "image")
+
+    def _take_new(self, shot: Shot) -> int | None:
+        source = str(shot.main.resolve())
+        replaced = self._known.get(source)
+        e = schema.exposures.c
+        with placing.filling(self.project):
+            with self.project.library.read() as connection:
+                last = connection.execute(sa.select(sa.func.max(e.id)).where(e.source == source)).scalar()
+            if last is not None and (replaced is None or last > replaced.id):
+                self.report.known += 1  # another process was faster
                 return None
-        return _import(project, path, options, report)
-    finally:
-        os.close(lock)
+            known = self._import(shot)
+        if known is None:
+            return None
+        self.report.added.append(known.id)
+        twins = self._contents.get(known.content)
+        if twins:
+            twin = twins[0].exposure
+            self.report.tell(f"has the same content as {twin}; imported all the same", about=str(shot.main))
+        self._remember(known)
+        for role, path in shot.others:
+            self._delete(path, self.project.folder / known.folder / placing.beside(role, path))
+        self._delete(shot.main, self.project.folder / known.folder / str(known.raw))
+        return known.id
 
+    def _import(self, shot: Shot) -> _Known | None:
+        path, options, project = shot.main, self.options, self.project
+        before = stand_of(path)
+        candidates, frame_shape = self._gather(path, made=shot.made)
+        if "kind" not in options.facts:
+            candidates["kind"] = {"header": _kind_of(candidates)}
+        kind = str(fact_rules.resolve(candidates)["kind"][0])
+        if "hardware_frames" not in candidates and not shot.made:
+            # the gain of an EER movie is brought to its grid, and is square as its camera is
+            _check_gain(path, frame_shape, candidates, options, self.report)
+        group = options.group or path.absolute().parent.name or "import"
+        folder, name = placing.free_folder(project, group, placing.stem(path), path)
+        raw = placing.empty_folder(project.folder / folder / "raw")
+        try:
+            content = placing.place(path, raw / path.name, link=options.link)
+            if stand_of(path) != before:
+                raise FormatError(f"{path}: changed while it was imported; import it again when it is complete")
+            if self._is_renamed(content, path, raw / path.name):
+                shutil.rmtree(raw.parent, ignore_errors=True)
+                return None
+            candidates[kind] = {"header": f"raw/{path.name}"}
+            metadata = metadata_file(path, self.roots)
+            if metadata is not None:
+                files.copy_verified(metadata, raw / metadata.name)
+                candidates["metadata"] = {"header": f"raw/{metadata.name}"}
+            for role, other in shot.others:
+                self._place_beside(candidates, role, other, raw.parent)
+        except BaseException:
+            shutil.rmtree(raw.parent, ignore_errors=True)
+            raise
+        _tell_disagreements(candidates, name, self.report)
+        source = str(path.resolve())
+        with project.library.write() as transaction:
+            row = {
+                "exposure": name,
+                "group": group,
+                "status": "new",
+                "folder": folder,
+                "source": source,
+                "content": content,
+                "imported_at": now(),
+                "facts": candidates,
+                "current": {},
+                "revision": transaction.revision,
+            }
+            identity = int(transaction.execute(schema.exposures.insert().values(**row)).inserted_primary_key[0])
+            transaction.update_exposure(identity, fact_rules.columns(candidates))
+            self._queue(transaction, identity, kind)
+            storing.write_record(project, transaction, identity)
+        return _Known(identity, name, folder, f"raw/{path.name}", content, _told_by(candidates), source)
 
-def _import(project: Project, path: Path, options: _Options, report: ImportReport) -> _Imported:
-    candidates, frame_shape = gather_facts(
-        path, options.facts, report, keep=lambda named, label: copy_reference(project, named, label)
-    )
-    if "kind" not in options.facts:
-        # a file that cannot be read is taken for a movie: most are, and processing tells what is wrong with it
-        frames = candidates.get("frame_count", {}).get("header", 2)
-        candidates["kind"] = {"header": "movie" if frames > 1 else "image"}
-    kind = str(fact_rules.resolve(candidates)["kind"][0])
-    if "hardware_frames" not in candidates:
-        # the gain of an EER movie is brought to its grid, and is square as its camera is
-        _check_gain(path, frame_shape, options, report)
-    group = options.group or path.absolute().parent.name or "import"
-    folder, name = _free_folder(project, group, _stem(path), path)
-    raw = _empty_folder(project.folder / folder / "raw")
-    try:
-        content = _place(path, raw / path.name, link=options.link)
-        candidates[kind] = {"header": f"raw/{path.name}"}
-        metadata = metadata_file(path)
-        if metadata is not None:
-            files.copy_verified(metadata, raw / metadata.name)
-            candidates["metadata"] = {"header": f"raw/{metadata.name}"}
-    except BaseException:
-        shutil.rmtree(raw.parent, ignore_errors=True)
-        raise
-    _tell_disagreements(candidates, name, report)
-    with project.library.write() as transaction:
-        row = {
-            "exposure": name,
-            "group": group,
-            "status": "new",
-            "folder": folder,
-            "source": str(path.resolve()),
-            "content": content,
-            "imported_at": now(),
-            "facts": candidates,
-            "current": {},
-            "revision": transaction.revision,
-        }
-        identity = int(transaction.execute(schema.exposures.insert().values(**row)).inserted_primary_key[0])
-        transaction.update_exposure(identity, fact_rules.columns(candidates))
-        storing.write_record(project, transaction, identity)
-    return _Imported(identity, name, content)
+    def _gather(self, path: Path, *, made: bool = False) -> tuple[fact_rules.Candidates, tuple[int, int] | None]:
+        """Facts of a file; what was made of a movie elsewhere has been corrected there."""
+        options, project = self.options, self.project
+        candidates, shape = gather_facts(
+            path,
+            options.facts,
+            self.report,
+            keep=lambda named, label: copy_reference(project, named, label),
+            pattern=options.pattern,
+            profile=options.profile,
+            roots=self.roots,
+        )
+        if made:
+            for name in ("gain_reference", "defects"):
+                if candidates.pop(name, None) is not None:
+                    self.report.tell(
+                        f"was made by another program, so no {name.replace('_', ' ')} is applied to it", about=path.name
+                    )
+        return candidates, shape
 
-
-def _tell_disagreements(candidates: fact_rules.Candidates, exposure: str, report: ImportReport) -> None:
-    for message in fact_rules.disagreements(candidates):
-        report.tell(message, about=exposure)
-
-
-def _empty_folder(folder: Path) -> Path:
-    """The folder of raw files of an exposure to be; what an interrupted import left there is removed."""
-    if folder.is_dir():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    return folder
-
-
-def _place(source: Path, target: Path, *, link: bool) -> str:
-    if not link:
-        return files.copy_verified(source, target)
-    target.symlink_to(source.resolve())
-    return files.hash_file(source)
-
-
-def _stem(path: Path) -> str:
-    name = path.name
-    for suffix in SUFFIXES:
-        if name.lower().endswith(suffix):
-            name = name[: -len(suffix)]
-            break
-    return _as_name(name)
-
-
-def _as_name(text: str) -> str:
-    """A text as the name of a folder: never hidden, never a path."""
-    return re.sub(r"[^\w.\-+]", "_", text).lstrip(".") or "exposure"
-
-
-def _free_folder(project: Project, group: str, stem: str, source: Path) -> tuple[str, str]:
-    """A folder that no exposure has; one left by an interrupted import is used again."""
-    e = schema.exposures.c
-    folder_name = _as_name(group)
-    number = 1
-    while True:
-        name = stem if number == 1 else f"{stem}_{number}"
-        folder = f"exposures/{folder_name}/{name}"
-        with project.library.read() as connection:
-            taken = connection.execute(sa.select(e.id).where(e.folder == folder)).first() is not None
-        if not taken and _may_be_used(project.folder / folder, source):
-            return folder, name
-        number += 1
-
-
-def _may_be_used(folder: Path, source: Path) -> bool:
-    """Whether a folder that no exposure owns holds nothing but what an interrupted import left, or this very file.
-
-    What a library was rebuilt without is not overwritten by another file of the same name.
-    """
-    try:
-        record = json.loads((folder / records.FILE_NAME).read_text())
-        return bool(record["content"] == files.hash_file(source))
-    except (OSError, ValueError, TypeError, KeyError):
-        return not folder.exists() or all(path.name == "raw" or files.is_left_over(path) for path in folder.iterdir())
-
-
-def _check_gain(path: Path, frame_shape: tuple[int, int] | None, options: _Options, report: ImportReport) -> None:
-    if frame_shape is None or options.gain_shape is None:
-        return
-    turned = int(options.facts.get("gain_rotation") or 0) % 2 == 1
-    shape = options.gain_shape[::-1] if turned else options.gain_shape
-    if shape != frame_shape:
-        report.tell(
-            f"the frames are {frame_shape[1]}×{frame_shape[0]} px and the gain reference is "
-            f"{shape[1]}×{shape[0]} px; give the right gain reference or its rotation and import again",
-            about=path.name,
+    def _queue(self, transaction: Transaction, identity: int, kind: str) -> None:
+        queueing = self.options.queueing
+        chain = () if queueing is None else queueing.chain(kind)
+        if queueing is None or not chain:
+            return
+        during = {"steps": list(queueing.during), "keep": queueing.held} if queueing.during else None
+        tasks.submit_within(
+            transaction,
+            {identity: chain},
+            first=queueing.first,
+            held=queueing.held or during is not None,
+            during=during,
         )
 
+    # What changed since, and what comes later
 
-def _update(project: Project, identity: int, options: _Options, report: ImportReport) -> None:
-    """Give an exposure imported before the facts of this call."""
-    if options.group is not None:
-        project.move([identity], options.group)
-    if not set_origin(project, [identity], "set", options.facts, report):
-        report.known += 1
+    def _is_renamed(self, content: str, path: Path, placed: Path) -> bool:
+        """Whether a file is one imported before whose name or place has changed: its source is gone, its time the same.
+
+        Equal content under another name, while both are there, is another exposure.
+        """
+        twin = next((known for known in self._contents.get(content, ()) if self._has_left(known)), None)
+        if twin is None:
+            return False
+        held = self.project.folder / twin.folder / str(twin.raw)
+        if not placing.is_as_placed(path, held):
+            return False
+        if held.is_symlink():
+            placing.place(path, held, link=True)
+        source = str(path.resolve())
+        with self.project.library.write() as transaction:
+            transaction.update_exposure(twin.id, {"source": source})
+            storing.write_record(self.project, transaction, twin.id)
+        self._known[source] = twin
+        twin.source = source
+        self.report.known += 1
+        self.report.tell(f"was imported as {twin.exposure} before it was renamed; not imported again", about=str(path))
+        return True
+
+    def _has_left(self, known: _Known) -> bool:
+        """Whether the source of an exposure lies no more where it was, though it was not deleted from here."""
+        if not known.source or known.source in self._deleted:
+            return False
+        source = Path(known.source)
+        return not source.exists() or not self._is_as_imported(known, source)
+
+    def _renew(self, known: _Known, path: Path) -> None:
+        """Take a file that was imported before it was whole, or that a link leads to, as it is now."""
+        folder = self.project.folder / known.folder
+        with placing.filling(self.project):
+            placing.sweep(folder / "raw")
+            content = placing.place(path, folder / str(known.raw), link=(folder / str(known.raw)).is_symlink())
+            fresh, _ = self._gather(path, made=pairing.is_made(path))
+            kind = {"kind": {"header": _kind_of(fresh)}}
+            rewrite(self.project, known.id, fresh, kind, self.report, content=content)
+        known.content = content
+        self.report.updated.append(known.id)
+        self.report.tell(f"has changed after it was imported as {known.exposure}, which was renewed", about=str(path))
+
+    def _attach(self, identity: int, role: str, path: Path) -> None:
+        """Add a file to an exposure: what was made of its movie, or the movie of what was there before."""
+        known = self._by_id[identity]
+        folder = self.project.folder / known.folder
+        with placing.filling(self.project):
+            with self.project.library.read() as connection:
+                row = records.row_of(connection, identity)
+            target = folder / placing.beside(role, path)
+            named = str(target.relative_to(folder))
+            if target.exists() and placing.is_as_placed(path, target) and self._is_told(row, role, named):
+                return
+            placing.sweep(folder / "raw")
+            content = placing.place(path, target, link=self.options.link)
+            if role == MOVIE:
+                self._attach_movie(known, row, path, named, content)
+            else:
+                candidates = dict(row["facts"])
+                candidates.setdefault(_FACT[role], {"header": named})
+                write(self.project, row, candidates)
+        self._delete(path, target)
+        if identity not in self.report.added:
+            self.report.updated.append(identity)
+
+    @staticmethod
+    def _is_told(row: Mapping[str, Any], role: str, named: str) -> bool:
+        """Whether the row says all it can of a file: of several averages it names one."""
+        return row.get(_FACT[role]) is not None if role != MOVIE else row.get("movie") == named
+
+    def _attach_movie(self, known: _Known, row: Mapping[str, Any], path: Path, named: str, content: str) -> None:
+        fresh, _ = self._gather(path)
+        changed: dict[str, Any] = {"movie": {"header": named}, "kind": {"header": "movie"}}
+        if row.get("movie") is not None:
+            changed["aligned_movie"] = {"header": row["movie"]}
+        source = str(path.resolve())
+        rewrite(self.project, known.id, fresh, changed, self.report, content=content, source=source)
+        known.raw, known.content, known.source = named, content, source
+        self._known[source] = known
+
+    def add_metadata(self, identity: int, metadata: Path) -> bool:
+        """Take metadata that came after the import of their exposure; False where they say nothing of it yet."""
+        known = self._by_id[identity]
+        folder = self.project.folder / known.folder
+        with placing.filling(self.project):
+            source = Path(known.source)
+            path = source if source.is_file() else folder / str(known.raw)
+            placing.sweep(folder / "raw")
+            files.copy_verified(metadata, folder / "raw" / metadata.name)
+            fresh, _ = self._gather(path, made=pairing.is_made(source))
+            fresh["metadata"] = {"header": f"raw/{metadata.name}"}
+            if _told_by(fresh) is None:
+                return False
+            rewrite(self.project, identity, fresh, {"metadata": fresh["metadata"]}, self.report)
+        known.metadata = _told_by(fresh)
+        for stem in stems(Path(known.source)):
+            self._lacking.get(stem, set()).discard(identity)
+        self.report.updated.append(identity)
+        return True
+
+    def _place_beside(self, candidates: fact_rules.Candidates, role: str, path: Path, folder: Path) -> None:
+        target = folder / placing.beside(role, path)
+        placing.place(path, target, link=self.options.link)
+        candidates.setdefault(_FACT[role], {"header": str(target.relative_to(folder))})
+
+    # Deleting
+
+    def _delete_known(self, known: _Known, path: Path) -> None:
+        """Delete a source imported before; its copy is compared anew."""
+        if not self.options.delete_source or known.raw is None:
+            return
+        placed = self.project.folder / known.folder / known.raw
+        if placed.is_symlink() or not placed.is_file():
+            return
+        if files.hash_file(placed) == files.hash_file(path) == known.content:
+            self._delete(path, placed)
+
+    def _delete(self, path: Path, placed: Path) -> None:
+        """Delete a source whose copy was verified, unless it is a link or has changed since.
+
+        One that is not whole stays: somebody may still write to it.
+        """
+        if not self.options.delete_source or path.is_symlink() or placed.is_symlink():
+            return
+        if not placed.is_file() or not placing.is_as_placed(path, placed):
+            return
+        if not read_structure(placed).whole:
+            self.report.tell("is not whole, so it stays at its source", about=str(path), topic="not whole")
+            return
+        source = str(path.resolve())
+        try:
+            path.unlink(missing_ok=True)
+            self._deleted.add(source)
+        except OSError as error:
+            self.report.tell(f"cannot be deleted ({error.strerror}); it was imported", about=str(path))
+
+
+def _told_by(candidates: fact_rules.Candidates) -> str | None:
+    """The metadata file of an exposure, None where it says nothing of it."""
+    if not any("metadata" in origins for origins in candidates.values()):
+        return None
+    return str(candidates.get("metadata", {}).get("header") or "") or None
+
+
+def _rows() -> sa.Select[Any]:
+    """What is known of exposures, in the order in which they were imported."""
+    e = schema.exposures.c
+    raw, metadata = sa.literal_column("COALESCE(movie, image)"), sa.literal_column("metadata")
+    return sa.select(e.id, e.exposure, e.folder, raw, e.content, metadata, e.source).order_by(e.id)
+
+
+def _kind_of(candidates: fact_rules.Candidates) -> str:
+    # a file that cannot be read is taken for a movie: most are, and processing tells what is wrong with it
+    frames = candidates.get("frame_count", {}).get("header", 2)
+    return "movie" if frames > 1 else "image"
+
+
+def _check_gain(
+    path: Path,
+    frame_shape: tuple[int, int] | None,
+    candidates: fact_rules.Candidates,
+    options: Options,
+    report: ImportReport,
+) -> None:
+    if frame_shape is None or options.gain_shape is None:
         return
-    report.updated.append(identity)
-
-
-def set_origin(
-    project: Project, exposures: Iterable[int], origin: str, values: Mapping[str, Any], report: ImportReport
-) -> int:
-    """Write what an origin says of facts; None takes back what it said. Returns how many exposures changed."""
-    changed = 0
-    with project.library.write() as transaction:
-        for identity in exposures:
-            row = records.row_of(transaction.connection, identity)
-            candidates = _with_kind(fact_rules.add_origin(row["facts"], origin, values))
-            if candidates == row["facts"]:
-                continue
-            changed += 1
-            missing = dict.fromkeys(row["facts"].keys() - candidates.keys())
-            transaction.update_exposure(identity, {"facts": candidates, **missing, **fact_rules.columns(candidates)})
-            storing.write_record(project, transaction, identity)
-            _tell_disagreements(candidates, row["exposure"], report)
-    return changed
-
-
-def _with_kind(candidates: fact_rules.Candidates) -> fact_rules.Candidates:
-    """The raw file under the name of the exposure's kind, where that was changed."""
-    kind = str(fact_rules.resolve(candidates)["kind"][0])
-    other = "image" if kind == "movie" else "movie"
-    if kind in candidates or other not in candidates:
-        return candidates
-    return {kind: candidates[other], **{name: origins for name, origins in candidates.items() if name != other}}
+    told = fact_rules.gain_contradiction(frame_shape, options.gain_shape, candidates)
+    if told is not None:
+        report.tell(told.sentence, about=path.name, topic=told.topic)

@@ -78,6 +78,41 @@ def submit(
 ) -> int:
     """Queue the named steps for exposures (or sets), at the end or on top; returns the batch's id.
 
+    See :func:`submit_within`.
+    """
+    with library.write() as transaction:
+        return submit_within(
+            transaction,
+            steps,
+            first=first,
+            trial=trial,
+            params=params,
+            everything=everything,
+            retry=retry,
+            timeout=timeout,
+            over=over,
+        )
+
+
+def submit_within(
+    transaction: Transaction,
+    steps: Mapping[int, Sequence[str]],
+    *,
+    first: bool = False,
+    trial: str | None = None,
+    params: Mapping[str, Mapping[str, Any]] | None = None,
+    everything: bool = False,
+    retry: bool = False,
+    timeout: float | None = None,
+    over: str = "exposure",
+    held: bool = False,
+    during: Mapping[str, Any] | None = None,
+) -> int:
+    """Queue steps as part of a transaction; returns the batch's id.
+
+    held : they are kept back until somebody releases them
+    during : what the importing process runs before it releases them, see :mod:`focusnb.processing.importing`
+
     Exposures for which the same steps with the same options wait, or are held, are not queued twice, but put on top
     where that is asked for. What is under way does not count: it may have begun with other choices.
     """
@@ -91,51 +126,81 @@ def submit(
     }
     if timeout is not None:
         options["timeout"] = timeout
+    if during is not None:
+        options["during"] = dict(during)
     subject = t.c.exposure_id if over == "exposure" else t.c.set_id
-    with library.write() as transaction:
-        alike = (t.c.batch_id == b.c.id) & b.c.trial.is_(None) & t.c.state.in_(WAITING)
-        query = sa.select(subject.label("subject"), t.c.steps, b.c.params, t.c.id, t.c.batch_id).where(alike)
-        active = transaction.execute(query) if trial is None else ()
-        known = {(row.subject, tuple(row.steps)): row for row in active if _is_same(row.params or {}, options)}
-        if known and not first and all((identity, tuple(chain)) in known for identity, chain in steps.items()):
-            return int(next(iter(known.values())).batch_id)
-        names = sorted({name for chain in steps.values() for name in chain})
-        batch = transaction.execute(
-            b.insert().values(
-                created_at=now(), who=who(), steps=names, params=options, trial=trial, revision=transaction.revision
-            )
-        ).inserted_primary_key[0]
-        top, bound = 0, transaction.execute(sa.select(sa.func.max(t.c.position))).scalar() or 0.0
-        if first:
-            top = top_priority(transaction) + 1
-        rows = [
-            {
-                "id": uuid.uuid4().hex,
-                "batch_id": batch,
-                "exposure_id": identity if over == "exposure" else None,
-                "set_id": identity if over == "set" else None,
-                "steps": list(chain),
-                "state": "queued",
-                "priority": top,
-                "position": bound + 1 + place,
-                "attempts": 0,
-                "revision": transaction.revision,
-            }
-            for place, (identity, chain) in enumerate(steps.items())
-            if (identity, tuple(chain)) not in known
-        ]
-        if rows:
-            transaction.execute(t.insert(), rows)
-        if first:
-            again = [known.get((identity, tuple(chain))) for identity, chain in steps.items()]
-            for place, row in enumerate(again):
-                if row is not None:
-                    # two that were put on top one after the other have the same position within their priorities
-                    values = {"priority": top, "position": bound + 1 + place, "revision": transaction.revision}
-                    transaction.execute(t.update().where(t.c.id == row.id).values(values))
-        if trial is None:
-            refresh(transaction, over, [row[f"{over}_id"] for row in rows])  # type: ignore[misc]
+    alike = (t.c.batch_id == b.c.id) & b.c.trial.is_(None) & t.c.state.in_(WAITING)
+    query = sa.select(subject.label("subject"), t.c.steps, b.c.params, t.c.id, t.c.batch_id).where(alike)
+    if len(steps) <= MANY:
+        query = query.where(subject.in_(list(steps)))
+    active = transaction.execute(query) if trial is None else ()
+    known = {(row.subject, tuple(row.steps)): row for row in active if _is_same(row.params or {}, options)}
+    if known and not first and all((identity, tuple(chain)) in known for identity, chain in steps.items()):
+        return int(next(iter(known.values())).batch_id)
+    names = sorted({name for chain in steps.values() for name in chain})
+    batch = transaction.execute(
+        b.insert().values(
+            created_at=now(), who=who(), steps=names, params=options, trial=trial, revision=transaction.revision
+        )
+    ).inserted_primary_key[0]
+    top, bound = 0, transaction.execute(sa.select(sa.func.max(t.c.position))).scalar() or 0.0
+    if first:
+        top = top_priority(transaction) + 1
+    rows = [
+        {
+            "id": uuid.uuid4().hex,
+            "batch_id": batch,
+            "exposure_id": identity if over == "exposure" else None,
+            "set_id": identity if over == "set" else None,
+            "steps": list(chain),
+            "state": "held" if held else "queued",
+            "priority": top,
+            "position": bound + 1 + place,
+            "attempts": 0,
+            "revision": transaction.revision,
+        }
+        for place, (identity, chain) in enumerate(steps.items())
+        if (identity, tuple(chain)) not in known
+    ]
+    if rows:
+        transaction.execute(t.insert(), rows)
+    if first:
+        again = [known.get((identity, tuple(chain))) for identity, chain in steps.items()]
+        for place, row in enumerate(again):
+            if row is not None:
+                # two that were put on top one after the other have the same position within their priorities
+                values = {"priority": top, "position": bound + 1 + place, "revision": transaction.revision}
+                transaction.execute(t.update().where(t.c.id == row.id).values(values))
+    if trial is None:
+        refresh(transaction, over, [row[f"{over}_id"] for row in rows])  # type: ignore[misc]
     return int(batch)
+
+
+def before_release(library: Library) -> list[tuple[str, int, tuple[str, ...]]]:
+    """Tasks held until their importing process has run its own steps: task, exposure and those steps, oldest first."""
+    t, b = schema.tasks.c, schema.batches.c
+    query = sa.select(t.id, t.exposure_id, b.params).join(schema.batches, b.id == t.batch_id)
+    with library.read() as connection:
+        rows = connection.execute(query.where(t.state == "held").order_by(t.exposure_id)).all()
+    return [
+        (row.id, row.exposure_id, tuple(row.params["during"]["steps"]))
+        for row in rows
+        if (row.params or {}).get("during")
+    ]
+
+
+def release(library: Library, task: str) -> None:
+    """Let a task go whose exposure's import has ended with its own steps, unless it is to stay held."""
+    t, b = schema.tasks, schema.batches
+    with library.write() as transaction:
+        row = transaction.execute(
+            sa.select(t.c.state, t.c.batch_id, b.c.params).join(b, b.c.id == t.c.batch_id).where(t.c.id == task)
+        ).one()
+        during = (row.params or {}).get("during") or {}
+        params = {name: value for name, value in (row.params or {}).items() if name != "during"}
+        transaction.update(b, row.batch_id, {"params": params})
+        if row.state == "held" and not during.get("keep"):
+            transaction.update(t, task, {"state": "queued"})
 
 
 def _is_same(waiting: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:

@@ -80,7 +80,7 @@ def test_files_of_all_kinds_of_wrong_are_told_and_the_others_processed(tmp_path:
     (camera / "text.tif").write_text("Dear diary, today I recorded no movie.\n")
     write_movie(camera / "larger.tif", 7, (140, 160))
     assert focusnb("new", folder, "--mode", "drift").returncode == 0
-    facts = ("--set", "pixel_size=1.5", "--set", "voltage=300")
+    facts = ("--set", "pixel_size=1.5", "--set", "voltage=300", "--delay", 0)
     added = focusnb("import", folder, camera, "--gain", write_gain(tmp_path / "reference.mrc"), *facts)
     assert (added.returncode, added.stdout) == (0, "")
     assert "6 imported" in added.stderr

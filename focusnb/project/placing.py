@@ -1,0 +1,144 @@
+"""Where the files of an exposure go: a folder that is its own, filled while no other process fills one."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from focusnb.errors import FormatError
+from focusnb.io import files
+from focusnb.project import records, schema
+from focusnb.project.finding import SUFFIXES
+
+if TYPE_CHECKING:
+    from focusnb.project.project import Project
+
+TIME_KEPT = 2.0
+"""Seconds by which the time of a copy may differ from its source's where a file system keeps whole ones, or two."""
+
+
+@contextlib.contextmanager
+def filling(project: Project) -> Iterator[None]:
+    """Choose and fill a folder while no other process, and no other thread, does."""
+    lock = os.open(project.folder / "exposures", os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems do not lock folders
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def check_name(path: Path) -> None:
+    """FormatError for a path that cannot be written down."""
+    try:
+        str(path.resolve()).encode()
+    except UnicodeEncodeError:
+        raise FormatError(f"{str(path)!r}: its name is not UTF-8; rename it and import it again.") from None
+
+
+def place(source: Path, target: Path, *, link: bool) -> str:
+    """Copy or link a file to its place; returns the SHA-256 of its content."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not link:
+        return files.copy_verified(source, target)
+    digest = files.hash_file(source)
+    part = files.temporary_path(target)
+    try:
+        part.symlink_to(source.resolve())
+        note_time(part, source)
+        os.replace(part, target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return digest
+
+
+def beside(role: str, path: Path) -> Path:
+    """Where a file lies in an exposure's folder that is not its first: names may be those of the movie."""
+    return Path("raw", role, path.name)
+
+
+def note_time(placed: Path, source: Path) -> None:
+    """Keep a source's time of last change on its copy, or on the link to it: by it a changed source is told."""
+    changed = os.stat(source).st_mtime_ns
+    with contextlib.suppress(OSError, NotImplementedError):
+        os.utime(placed, ns=(changed, changed), follow_symlinks=False)
+
+
+def is_as_placed(source: Path, placed: Path) -> bool:
+    """Whether a source still stands as it was copied or linked, by size and time; what was removed since counts."""
+    try:
+        held, present = os.lstat(placed), os.stat(source)
+    except OSError:
+        return True
+    if not placed.is_symlink() and held.st_size != present.st_size:
+        return False
+    coarse = held.st_mtime_ns % 1_000_000_000 == 0
+    return abs(held.st_mtime_ns - present.st_mtime_ns) <= (TIME_KEPT * 1e9 if coarse else 0)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes of this host left while they wrote into a folder of raw files."""
+    for path in folder.rglob(".*.part-*"):
+        if files.is_left_over(path):
+            path.unlink(missing_ok=True)
+
+
+def empty_folder(folder: Path) -> Path:
+    """The folder of raw files of an exposure to be; what an interrupted import left there is removed."""
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def stem(path: Path) -> str:
+    """A file's name without its suffix, as the name of an exposure."""
+    name = path.name
+    for suffix in SUFFIXES:
+        if name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
+            break
+    return as_name(name)
+
+
+def as_name(text: str) -> str:
+    """A text as the name of a folder: never hidden, never a path."""
+    return re.sub(r"[^\w.\-+]", "_", text).lstrip(".") or "exposure"
+
+
+def free_folder(project: Project, group: str, stem: str, source: Path) -> tuple[str, str]:
+    """A folder that no exposure has, and its name; one left by an interrupted import is used again."""
+    e = schema.exposures.c
+    folder_name = as_name(group)
+    number = 1
+    while True:
+        name = stem if number == 1 else f"{stem}_{number}"
+        folder = f"exposures/{folder_name}/{name}"
+        with project.library.read() as connection:
+            taken = connection.execute(sa.select(e.id).where(e.folder == folder)).first() is not None
+        if not taken and _may_be_used(project.folder / folder, source):
+            return folder, name
+        number += 1
+
+
+def _may_be_used(folder: Path, source: Path) -> bool:
+    """Whether a folder that no exposure owns holds nothing but what an interrupted import left, or this very file.
+
+    What a library was rebuilt without is not overwritten by another file of the same name.
+    """
+    try:
+        record = json.loads((folder / records.FILE_NAME).read_text())
+        return bool(record["content"] == files.hash_file(source))
+    except (OSError, ValueError, TypeError, KeyError):
+        return not folder.exists() or all(path.name == "raw" or files.is_left_over(path) for path in folder.iterdir())

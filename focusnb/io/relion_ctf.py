@@ -77,12 +77,12 @@ def read_micrographs_ctf(path: str | os.PathLike[str], *, limits: CtfLimits | No
     except OverflowError as error:
         raise FormatError(f"{path}: holds a number no microscope gives ({error}); is the file damaged?") from error
     table = _micrographs(path, blocks)
-    groups = _read_groups(path, blocks.get("optics"))
+    groups = read_groups(path, blocks.get("optics"))
     rows: list[dict[str, Any]] = [dict(zip(table.columns, row, strict=True)) for row in table.itertuples(index=False)]
     gctf = _GCTF_RESOLUTION in table.columns
     records = []
     for number, values in enumerate(rows, start=1):
-        row = _Row(path, number, values)
+        row = Row(path, number, values)
         u, v, angle = order_defocus(row.number("defocus_u"), row.number("defocus_v"), row.number("astigmatism_angle"))
         resolution = _GCTF_RESOLUTION if gctf else STAR_NAMES["ctf_fit_resolution"]
         told = [
@@ -99,7 +99,7 @@ def read_micrographs_ctf(path: str | os.PathLike[str], *, limits: CtfLimits | No
             ctf_score=row.number("ctf_score"),
             ctf_fit_resolution=positive(row.labelled(resolution)),
             ctf_image=row.text(_IMAGE),
-            optics=_group_of(path, groups, row) if groups else row.optics(),
+            optics=group_of(path, groups, row) if groups else row.optics(),
             program="Gctf" if gctf else "RELION",
             number=number,
         )
@@ -140,7 +140,7 @@ def write_micrographs_ctf(
     return [ctf.micrograph for ctf in micrographs if not _is_usable(ctf)]
 
 
-class _Row:
+class Row:
     """One row of a table, with the file and its number for messages."""
 
     def __init__(self, path: Path, number: int, values: Mapping[str, Any]) -> None:
@@ -207,12 +207,13 @@ def _micrographs(path: Path, blocks: Mapping[str, Any]) -> DataFrame:
     return table
 
 
-def _read_groups(path: Path, block: Any) -> dict[int, CtfOptics]:
+def read_groups(path: Path, block: Any) -> dict[int, CtfOptics]:
+    """Return the optics of ``data_optics`` by the number of the group; none where there is no such table."""
     if block is None:
         return {}
     values = block.to_dict("records") if hasattr(block, "itertuples") else [block]
     groups: dict[int, CtfOptics] = {}
-    for number, row in enumerate((_Row(path, place, entry) for place, entry in enumerate(values, start=1)), start=1):
+    for number, row in enumerate((Row(path, place, entry) for place, entry in enumerate(values, start=1)), start=1):
         group = row.labelled(_GROUP)
         if group is None:
             raise FormatError(f"{path}: row {number} of data_optics has no {_GROUP}; is the file complete?")
@@ -220,7 +221,8 @@ def _read_groups(path: Path, block: Any) -> dict[int, CtfOptics]:
     return groups
 
 
-def _group_of(path: Path, groups: Mapping[int, CtfOptics], row: _Row) -> CtfOptics:
+def group_of(path: Path, groups: Mapping[int, CtfOptics], row: Row) -> CtfOptics:
+    """Return the optics of a row; FormatError where its group is not among them."""
     group = row.labelled(_GROUP)
     if group is None or int(group) not in groups:
         raise FormatError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -83,16 +83,24 @@ def plan(
     *,
     everything: bool = False,
     retry: bool = False,
+    asked: Collection[str] = (),
 ) -> list[Planned]:
     """List the steps to run on an exposure, in order: the stale ones and the makers of transient values they need.
 
     A step that failed with today's fingerprint is not tried again unless ``retry`` is set or the machine, not the
-    exposure, was the cause; what needs its results waits with it.
+    exposure, was the cause; what needs its results waits with it. A step whose results another program made is not
+    run again unless ``everything`` is set or it is among those ``asked`` for.
     """
     prints: dict[str, str] = {}
     wanted: dict[str, bool] = {}
     blocked: set[str] = set()
     for step in workflow.steps:
+        state = exposure.current.get(step.name, {})
+        if is_adopted(state) and not (everything or step.name in asked):
+            # the fingerprint of what was adopted: what follows is as new as that is
+            prints[step.name] = str(state.get("fingerprint", ""))
+            wanted[step.name] = False
+            continue
         made_by = {
             spec.name: prints.get(workflow.makers.get(spec.name, ""), _present(spec.name, exposure))
             for spec in step.needs()
@@ -103,7 +111,6 @@ def plan(
             blocked.update(spec.name for spec in step.makes())
             wanted[step.name] = False
             continue
-        state = exposure.current.get(step.name, {})
         same = state.get("fingerprint") == prints[step.name]
         settled = (
             same
@@ -118,6 +125,11 @@ def plan(
     return [
         Planned(step.name, params.get(step.name, {}), prints[step.name]) for step in workflow.steps if wanted[step.name]
     ]
+
+
+def is_adopted(state: Mapping[str, Any]) -> bool:
+    """Whether the present results of a step were made by another program and taken over."""
+    return bool(state.get("adopted")) and state.get("status") == "done"
 
 
 def _present(name: str, exposure: Exposure) -> str:

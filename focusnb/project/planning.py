@@ -54,6 +54,11 @@ class Plan:
         """Exposures with choices of their own."""
         return {key for by_level in self._stored.values() for level, key in by_level if level == "exposure"}
 
+    @cached_property
+    def _asked(self) -> set[str]:
+        """Steps that were given choices here, which asks for them even where another program's results are there."""
+        return {step for step, values in self.params.items() if values}
+
     def _choices(self, group: str, exposure: int | None) -> tuple[dict[str, dict[str, Any]], str]:
         """The choices in force, and the name of the configuration they are part of."""
         key = (group, exposure)
@@ -78,7 +83,13 @@ class Plan:
             own = exposure.id if str(exposure.id) in self._own else None
             chosen, configuration = self._choices(exposure.group, own)
             steps = fingerprints.plan(
-                self.workflow, exposure, chosen, self._programs, everything=self.everything, retry=self.retry
+                self.workflow,
+                exposure,
+                chosen,
+                self._programs,
+                everything=self.everything,
+                retry=self.retry,
+                asked=self._asked,
             )
             if steps:
                 planned[exposure.id] = steps
@@ -90,7 +101,7 @@ class Plan:
         """The steps to run on one exposure."""
         own = exposure.id if str(exposure.id) in self._own else None
         chosen, _ = self._choices(exposure.group, own)
-        options = {"everything": self.everything, "retry": self.retry}
+        options: dict[str, Any] = {"everything": self.everything, "retry": self.retry, "asked": self._asked}
         return fingerprints.plan(self.workflow, exposure, chosen, self._programs, **options)
 
     def _candidates(self, ids: Iterable[int] | None) -> list[int] | None:

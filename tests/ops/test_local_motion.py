@@ -12,7 +12,7 @@ from focusnb.ops.dose import Dose
 from focusnb.ops.frames import CorrectedFrames
 from focusnb.ops.motion import local, patches
 from focusnb.ops.motion.band import bin_frames, halve, halve_plain
-from focusnb.ops.motion.cubic import project_on_cubic
+from focusnb.ops.motion.cubic import field_from_cubic, project_on_cubic
 from focusnb.ops.motion.estimate import MotionEstimate, _every_frame, estimate_motion
 from focusnb.ops.motion.field import MotionField, place_terms
 from focusnb.ops.motion.patches import choose_patches, cut_patches
@@ -156,6 +156,9 @@ def test_a_quadratic_cubic_motion_survives_the_way_through_relion() -> None:
     for t, y, x in ((0, 10.0, 20.0), (5, 800.0, 120.0), (11, 333.0, 1000.0)):
         expected = field.at(y, x)[t]
         np.testing.assert_allclose(shifts[t] + relion_shift(coefficients, t, y, x, field.shape), expected, atol=1e-9)
+    again = field_from_cubic(shifts, coefficients, field.shape)
+    np.testing.assert_allclose(again.shifts, field.shifts, atol=1e-9)
+    np.testing.assert_allclose(again.local, field.local, atol=1e-9)
     # by hand: only x changes, and only with x²; the mean over the field stays in the whole-frame shifts
     bent = np.zeros((3, 2, 5))
     bent[:, 1, 2] = [0.0, 1.0, 2.0]

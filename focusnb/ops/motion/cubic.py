@@ -43,3 +43,20 @@ def project_on_cubic(field: MotionField) -> tuple[FloatArray, FloatArray, float]
     shifts = field.shifts - (model[..., 2] + model[..., 3]) / 12.0
     lost = MotionField(np.zeros_like(field.shifts), field.shape, field.local - model).local_rms()
     return shifts, coefficients[::-1].reshape(-1), lost
+
+
+def field_from_cubic(shifts: FloatArray, coefficients: FloatArray, shape: tuple[int, int]) -> MotionField:
+    """Return the motion that RELION's numbers describe: the inverse of :func:`project_on_cubic`.
+
+    shifts : (t, 2) whole-frame shifts (dy, dx) in pixels, from the frame that counts as 0
+    coefficients : (36,) 18 for x and 18 for y
+    shape : (ny, nx) of a frame
+    """
+    time = np.arange(len(shifts), dtype=float)
+    powers = np.stack([time, time**2, time**3], axis=1)
+    terms = np.einsum("ti,aki->tak", powers, np.asarray(coefficients, float).reshape(2, 6, 3)[::-1])
+    local = np.empty((len(shifts), 2, 5))
+    local[..., ORDER] = terms[..., 1:]
+    # RELION's x² and y² have a mean over the field, which belongs to the whole frame here
+    whole = np.asarray(shifts, float) + terms[..., 0] + (local[..., 2] + local[..., 3]) / 12.0
+    return MotionField(whole, shape, local)

@@ -23,20 +23,26 @@ TABLES = ("parameters", "overrides", "selections", "picks", "sets", "set_members
 
 EXPOSURE_COLUMNS = ("group", "flag", "comment")
 
+# written as JSON by SQLite, which takes a fifth of the time: every flag set in a table waits for this
+_QUOTED = ", ".join(f'"{name}"' for name in EXPOSURE_COLUMNS)
+_PAIRS = ", ".join(f"'{name}', \"{name}\"" for name in EXPOSURE_COLUMNS)
+_EXPOSURES = (
+    f"SELECT json_group_array(json_object('id', id, {_PAIRS})) FROM (SELECT id, {_QUOTED} FROM exposures ORDER BY id)"
+)
+
 
 def write(library: Library, folder: Path) -> None:
     """Write the present decisions; a library on a server has backups of its own."""
     if library.path is None:
         return
-    e = schema.exposures.c
     found: dict[str, list[dict[str, Any]]] = {}
     with library.read() as connection:
         for name in TABLES:
             rows = connection.execute(sa.select(schema.metadata.tables[name])).mappings()
             found[name] = [dict(row) for row in rows]
-        chosen = sa.select(e.id, *(e[name] for name in EXPOSURE_COLUMNS)).order_by(e.id)
-        found["exposures"] = [dict(row) for row in connection.execute(chosen).mappings()]
-    files.write_json(folder / FILE_NAME, found)
+        exposures = str(connection.exec_driver_sql(_EXPOSURES).scalar())
+    others = json.dumps(found, ensure_ascii=False, allow_nan=False)
+    files.write_text(folder / FILE_NAME, f'{others[:-1]}, "exposures": {exposures}}}\n')
 
 
 def read(folder: Path) -> dict[str, list[dict[str, Any]]]:

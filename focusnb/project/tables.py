@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from focusnb.errors import ParameterError
 from focusnb.parameters import Spec
 from focusnb.project import facts as fact_rules
-from focusnb.project import records, schema
+from focusnb.project import records, schema, sets
 from focusnb.project.library import Library
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def exposures(
         query, parameters = query + " WHERE revision > ?", (since,)
     elif ids is not None and len(ids) <= MOST_VARIABLES:
         query += f" WHERE id IN ({', '.join(str(int(identity)) for identity in ids) or 'NULL'})"
-    table = library.frame(query + " ORDER BY id", parameters)
+    # +id: ordered by id itself, SQLite would look through all rows instead of those the index of revisions names
+    table = library.frame(query + f" ORDER BY {'id' if since is None else '+id'}", parameters)
     if ids is not None:
         table = table[table["id"].isin(list(ids))]
     table = table.set_index("id")
@@ -168,6 +169,20 @@ def runs(library: Library, exposure: int | None = None) -> pd.DataFrame:
     table["exposure_id"] = table["exposure_id"].astype("Int64")
     table.attrs["units"] = {"seconds": "s", "cpu_seconds": "s"}
     return table
+
+
+def status_counts(library: Library) -> dict[str, int]:
+    """How many exposures there are by status, those in TRASH left out."""
+    e = schema.exposures.c
+    query = sa.select(e.status, sa.func.count()).where(e.group != sets.TRASH).group_by(e.status)
+    with library.read() as connection:
+        return {str(status): int(count) for status, count in connection.execute(query)}
+
+
+def is_empty(library: Library) -> bool:
+    """Whether there is no exposure."""
+    with library.read() as connection:
+        return connection.execute(sa.select(schema.exposures.c.id).limit(1)).first() is None
 
 
 def deleted(library: Library, name: str, since: int) -> tuple[int, ...]:

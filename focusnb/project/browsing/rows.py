@@ -1,0 +1,265 @@
+"""The rows of the library in memory: the columns asked for, kept in step with what changes.
+
+A row has a *position* here: rows are in the order of their ids, so that a new exposure comes last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+
+from focusnb.errors import ParameterError
+from focusnb.parameters import Spec
+from focusnb.project import schema
+from focusnb.project.browsing.columns import OWN, Column, Positions, is_shown, make_column
+from focusnb.project.library import Library
+
+Ids = npt.NDArray[np.int64]
+
+ALWAYS = ("exposure", "group", "status", "flag", "reason", "comment")
+"""Columns every table needs, shown or not."""
+
+
+@dataclass
+class Difference:
+    """What a look at the library found: ids added, changed and deleted, and columns that hold text from now on."""
+
+    added: Ids
+    changed: Ids
+    deleted: Ids
+    turned: list[str] = field(default_factory=list)
+    selections: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(len(self.added) or len(self.changed) or len(self.deleted) or self.turned or self.selections)
+
+
+_NONE: Ids = np.empty(0, np.int64)
+
+
+class Rows:
+    """All exposures of a library, by column."""
+
+    def __init__(self, library: Library, names: Iterable[str] = ()) -> None:
+        self._library = library
+        self.ids: Ids = _NONE
+        self.columns: dict[str, Column] = {}
+        self.revision = -1
+        self._declared = -1
+        self._specs: dict[str, Spec] = {}
+        self._read_all(dict.fromkeys((*ALWAYS, *names)))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def specs(self) -> dict[str, Spec]:
+        """The declarations of all columns there are, the library's own first, then findings, then facts."""
+        return self._specs
+
+    def spec(self, name: str) -> Spec:
+        """One declaration; ParameterError names the nearest ones."""
+        if name not in self._specs:
+            import difflib
+
+            near = difflib.get_close_matches(name, self._specs, n=1)
+            hint = f"did you mean {near[0]}?" if near else "Project.specs() lists them"
+            raise ParameterError(f"there is no column {name}; {hint}")
+        return self._specs[name]
+
+    def column(self, name: str) -> Column:
+        """A column, read now if it has not been asked for before."""
+        self.need([name])
+        return self.columns[name]
+
+    def need(self, names: Iterable[str]) -> None:
+        """Read columns that have not been asked for before; ParameterError for one that does not exist."""
+        missing = [name for name in dict.fromkeys(names) if name not in self.columns and self.spec(name)]
+        if missing:
+            with self._library.read() as connection:
+                self._load(connection, missing)
+
+    def sample(self, name: str) -> Column:
+        """A column, or where it has not been read an empty one of its type."""
+        return self.columns[name] if name in self.columns else make_column(self.spec(name), ())
+
+    def peek(self, names: Iterable[str], positions: Positions) -> dict[str, Column]:
+        """Columns of some rows only, read for them where they have not been read for all."""
+        wanted = [name for name in names if name not in self.columns]
+        if not wanted or not len(positions):
+            return {name: make_column(self.spec(name), ()) for name in wanted}
+        part = Rows.__new__(Rows)
+        part._library, part._specs = self._library, self._specs
+        part.ids, part.columns = np.sort(self.ids[positions]), {}
+        with self._library.read() as connection:
+            part._load(connection, wanted, only=part.ids)
+        order = np.searchsorted(part.ids, self.ids[positions])
+        for column in part.columns.values():
+            column.take(order)
+        return part.columns
+
+    def positions(self, ids: Iterable[int]) -> Positions:
+        """Where exposures are, by id; those that are not there are left out."""
+        wanted = np.fromiter(ids, np.int64)
+        found = np.searchsorted(self.ids, wanted)
+        known = found < len(self.ids)
+        known[known] = self.ids[found[known]] == wanted[known]
+        return found[known]
+
+    # Reading
+
+    def _read_all(self, names: Iterable[str]) -> None:
+        self.ids, self.columns, self._declared = _NONE, {}, -1
+        with self._library.read() as connection:
+            self._read_specs(connection)
+            self.revision = _revision(connection)
+            self._load(connection, [name for name in names if name in self._specs])
+
+    def _read_specs(self, connection: sa.Connection) -> None:
+        c = schema.columns.c
+        count = int(connection.execute(sa.select(sa.func.count()).select_from(schema.columns)).scalar_one())
+        if count == self._declared:
+            return
+        self._declared = count
+        rows = connection.execute(sa.select(c.name, c.kind, c.spec)).all()
+        declared = {row.name: (row.kind == "fact", Spec.from_dict(row.spec)) for row in rows}
+        shown = sorted((item for item in declared.values() if is_shown(item[1])), key=lambda item: item[0])
+        self._specs = {**OWN, **{spec.name: spec for _, spec in shown}}
+
+    def _load(self, connection: sa.Connection, names: Sequence[str], only: Ids | None = None) -> None:
+        ids, found = self._select(connection, names, only=only)
+        order = np.argsort(ids, kind="stable")
+        in_order = bool((order == np.arange(len(order))).all())
+        first = not len(self.ids)
+        if first:
+            self.ids = ids[order]
+        # a row another process added since the last look is taken up by the next one, with all its columns
+        places = np.searchsorted(self.ids, ids)
+        known = places < len(self.ids)
+        known[known] = self.ids[places[known]] == ids[known]
+        for name in names:
+            raw = found[name]
+            if (first and in_order) or (len(ids) == len(self.ids) and bool(known.all()) and in_order):
+                self.columns[name] = make_column(self._specs[name], raw)
+                continue
+            aligned: list[Any] = [None] * len(self.ids)
+            for place, is_known, value in zip(places.tolist(), known.tolist(), raw, strict=True):
+                if is_known:
+                    aligned[place] = value
+            self.columns[name] = make_column(self._specs[name], aligned)
+        self._put_overrides(connection, names, only=only)
+
+    def _select(
+        self, connection: sa.Connection, names: Sequence[str], since: int | None = None, only: Ids | None = None
+    ) -> tuple[Ids, dict[str, Sequence[Any]]]:
+        quoted = ", ".join('"' + name + '"' for name in ["id", *names])
+        where = "" if since is None else f" WHERE revision > {int(since)}"
+        if only is not None:
+            where = f" WHERE id IN ({', '.join(map(str, only.tolist()))})"
+        result = connection.exec_driver_sql(f"SELECT {quoted} FROM exposures{where}")
+        rows = result.cursor.fetchall() if result.cursor is not None else []
+        columns: Iterable[Sequence[Any]] = zip(*rows, strict=True) if rows else [()] * (1 + len(names))
+        ids, *values = columns
+        return np.array(ids, np.int64), dict(zip(names, values, strict=True))
+
+    def _put_overrides(self, connection: sa.Connection, names: Iterable[str], only: Ids | None = None) -> None:
+        """Values set by hand win over those found."""
+        o = schema.overrides.c
+        rows = connection.execute(
+            sa.select(o.exposure_id, o.name, o.value).where(o.cleared_at.is_(None)).order_by(o.id)
+        ).all()
+        wanted = set(names)
+        by_name: dict[str, dict[int, Any]] = {}
+        allowed = None if only is None else set(only.tolist())
+        for row in rows:
+            if row.name in wanted and (allowed is None or row.exposure_id in allowed):
+                by_name.setdefault(row.name, {})[row.exposure_id] = row.value
+        for name, values in by_name.items():
+            known = [identity for identity in values if len(self.positions([identity]))]
+            self._put(name, self.positions(known), [values[identity] for identity in known])
+
+    def _put(self, name: str, positions: Positions, raw: Sequence[Any]) -> bool:
+        """Set values of a column; whether it holds text from now on because there was text among numbers."""
+        try:
+            self.columns[name].put(positions, raw)
+        except (TypeError, ValueError):
+            everything = np.arange(len(self.ids))
+            texts: list[Any] = [text or None for text in self.columns[name].texts(everything)]
+            for position, value in zip(positions.tolist(), raw, strict=True):
+                texts[position] = value
+            spec = self._specs[name]
+            self.columns[name] = make_column(Spec(name, "str", spec.label, unit=spec.unit, group=spec.group), texts)
+            return True
+        return False
+
+    # Keeping up
+
+    def refresh(self) -> Difference | None:
+        """Take up what changed since the last look; None where nothing did. Costs what changed, not what there is."""
+        with self._library.read() as connection:
+            revision = _revision(connection)
+            if revision == self.revision:
+                return None
+            since = self.revision
+            if revision < since:
+                return self.reload()
+            self._read_specs(connection)
+            names = list(self.columns)
+            ids, found = self._select(connection, names, since=since)
+            gone = _deleted(connection, since)
+            s = schema.selections.c
+            selections = connection.execute(sa.select(sa.func.count()).where(s.revision > since)).scalar_one()
+            difference = self._take_up(ids, found, gone)
+            difference.selections = bool(selections)
+            self._put_overrides(connection, names, only=ids)
+            self.revision = revision
+        return difference
+
+    def reload(self) -> Difference:
+        """Read all anew, as after the library was replaced."""
+        before = self.ids
+        self._read_all(list(self.columns))
+        added, deleted = np.setdiff1d(self.ids, before), np.setdiff1d(before, self.ids)
+        return Difference(added, _NONE, deleted, selections=True)
+
+    def _take_up(self, ids: Ids, found: dict[str, Sequence[Any]], gone: Ids) -> Difference:
+        known = np.isin(ids, self.ids, assume_unique=True)
+        added = np.sort(ids[~known])
+        turned = []
+        if len(added):
+            before = len(self.ids)
+            self.ids = np.append(self.ids, added)
+            for column in self.columns.values():
+                column.append(len(added))
+            if before and added[0] < self.ids[before - 1]:
+                # a server hands out ids before it commits: a smaller one may arrive later
+                order = np.argsort(self.ids, kind="stable")
+                self.ids = self.ids[order]
+                for column in self.columns.values():
+                    column.take(order)
+        if len(ids):
+            positions = np.searchsorted(self.ids, ids)
+            turned = [name for name, raw in found.items() if self._put(name, positions, raw)]
+        deleted = gone[np.isin(gone, self.ids)]
+        if len(deleted):
+            kept = ~np.isin(self.ids, deleted)
+            self.ids = self.ids[kept]
+            for column in self.columns.values():
+                column.take(kept)
+        return Difference(added, ids[known], deleted, turned)
+
+
+def _revision(connection: sa.Connection) -> int:
+    value = connection.execute(sa.select(schema.meta.c.value).where(schema.meta.c.key == "revision")).scalar()
+    return int(value or 0)
+
+
+def _deleted(connection: sa.Connection, since: int) -> Ids:
+    t = schema.tombstones.c
+    rows = connection.execute(sa.select(t.id).where((t.table == "exposures") & (t.revision > since))).scalars()
+    return np.array([int(value) for value in rows], np.int64)

@@ -36,6 +36,7 @@ _IMAGE = Overview(
     "Image", ("unaligned_preview", "unaligned_spectrum_preview", "micrograph_preview", "spectrum_preview")
 )
 _DRIFT = Overview("Drift", ("micrograph_preview", "spectrum_preview", "trajectory_preview", "ctf_rings_preview"))
+_CTF = Overview("CTF", ("ctf_rings_preview", "ctf_curves", "spectrum_preview", "micrograph_preview"))
 _STEPS = {
     "movie": (
         "prepare_movie",
@@ -79,8 +80,8 @@ _COLUMNS = (
 MODES: dict[str, Mode] = {
     mode.name: mode
     for mode in (
-        Mode("drift", "Drift correction only", _STEPS, _SETS, (_IMAGE, _DRIFT), _COLUMNS),
-        Mode("single-particle", "Single particle", _STEPS, _SETS, (_IMAGE, _DRIFT), _COLUMNS),
+        Mode("drift", "Drift correction only", _STEPS, _SETS, (_IMAGE, _DRIFT, _CTF), _COLUMNS),
+        Mode("single-particle", "Single particle", _STEPS, _SETS, (_IMAGE, _DRIFT, _CTF), _COLUMNS),
         Mode(
             "crystal",
             "2D electron crystallography",

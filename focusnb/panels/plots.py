@@ -1,0 +1,353 @@
+"""Histogram, scatter and time series of the library's columns; what is brushed in one is marked in all."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import anywidget
+import ipywidgets as widgets
+import numpy as np
+from bokeh.core.json_encoder import serialize_json
+from bokeh.events import SelectionGeometry
+from jupyter_bokeh import BokehModel
+
+from focusnb.errors import FocusError, ParameterError
+from focusnb.panels.base import Panel
+from focusnb.panels.theme import bundle
+from focusnb.project.browsing.rows import Rows
+from focusnb.project.project import Changes, Project
+from focusnb.views import plots
+
+DEFAULTS = {
+    "histogram": ("ctf_fit_resolution",),
+    "x": ("defocus_u",),
+    "y": ("ctf_fit_resolution",),
+    "time": ("drift", "mean_counts"),
+}
+"""Columns shown at first, the first there is."""
+
+COLOURINGS = {"One colour": "none", "Flag": "flag", "Status": "status", "Group": "group"}
+
+JUDGE = "judge_exposure"
+
+MANY = 20_000
+"""Rows above which figures follow the library every few seconds only."""
+
+PAUSE = 3.0
+
+
+class Look(anywidget.AnyWidget):
+    """Brings the colours of the figures into the page."""
+
+    _esm = bundle("plots.mjs")
+
+
+class Figure(BokehModel):
+    """A figure that whoever comes later sees as it is then: as made, it shows what was there when it was made."""
+
+    _is_closed = False
+
+    def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
+        """What the browser is told of it, the figure as it is now."""
+        state: dict[str, Any] = super().get_state(key, drop_defaults)
+        if "render_bundle" in state:
+            state["render_bundle"] = serialize_json(self._model_to_traits(self._model))
+        return state
+
+    def close(self) -> None:
+        """Take it away; once, as the garbage collector asks for it again."""
+        if not self._is_closed:
+            self._is_closed = True
+            super().close()
+
+
+class Plots(Panel):
+    """Three linked figures. ``selected`` are the exposures marked in all of them."""
+
+    def __init__(self, project: Project, *, rows: Rows | None = None, alone: bool = True) -> None:
+        """``rows`` : rows of the library that another panel keeps in step with it; without, it reads its own."""
+        super().__init__(project, alone=alone)
+        load_bokeh()
+        self._rows = Rows(project.library) if rows is None else rows
+        self._are_shared = rows is not None
+        self._selected: list[int] = []
+        self._select_callbacks: list[Callable[[list[int]], None]] = []
+        self._due = 0.0
+        self._waiting: asyncio.TimerHandle | None = None
+        self._specs = plots.plottable(self._rows.specs)
+        self._drawings = {
+            "histogram": plots.bars_figure(),
+            "scatter": plots.points_figure("scatter"),
+            "time": plots.points_figure("time", timed=True),
+        }
+        for name, drawing in self._drawings.items():
+            drawing.plot.on_event(SelectionGeometry, self._on_brush(name))
+        self._choosers = {role: self._chooser(role) for role in DEFAULTS}
+        # at once: each reading goes through all rows
+        self._rows.need(plots.needed(self._rows, [c.value for c in self._choosers.values() if c.value is not None]))
+        self._colour = widgets.Dropdown(options=COLOURINGS, value="flag", tooltip="What the colour of a point tells")
+        self._colour.observe(lambda _: self._draw(), names="value")
+        self._told = {name: widgets.HTML() for name in self._drawings}
+        self._key, self._count = widgets.HTML(), widgets.HTML()
+        self._empty = widgets.HTML()
+        self._arrange()
+        self.start()
+
+    def _chooser(self, role: str) -> widgets.Dropdown:
+        options = [(spec.caption, name) for name, spec in self._specs.items()]
+        names = [name for _, name in options]
+        first = next((name for name in DEFAULTS[role] if name in names), names[0] if names else None)
+        words = {"histogram": "Counted column", "x": "Across", "y": "Up", "time": "Followed in time"}[role]
+        chooser = widgets.Dropdown(options=options, value=first, tooltip=words)
+        chooser.observe(lambda _: self._changed(role), names="value")
+        return chooser
+
+    def _arrange(self) -> None:
+        def figure(name: str, *heads: widgets.Widget) -> widgets.VBox:
+            head = _box(widgets.HBox, "fnb-plots-heads", *heads)
+            self._told[name].add_class("fnb-plots-told")
+            return _box(widgets.VBox, "fnb-plots-figure", head, Figure(self._drawings[name].plot), self._told[name])
+
+        choose, against, through = self._choosers, widgets.Label("against"), widgets.Label("in time")
+        for label in (against, through):
+            label.add_class("fnb-muted")
+        self._figures = _box(
+            widgets.Box,
+            "fnb-plots-figures",
+            figure("histogram", widgets.Label("How many by"), choose["histogram"]),
+            figure("scatter", choose["y"], against, choose["x"]),
+            figure("time", choose["time"], through),
+        )
+        clear = widgets.Button(description="Mark none", tooltip="Take all marks away (Esc)")
+        clear.on_click(lambda _: self._select([]))
+        self._clear = clear
+        bar = _box(widgets.HBox, "fnb-plots-bar", widgets.Label("Colour"), self._colour, self._key, self._count, clear)
+        self._bar = bar
+        self.widget.add_class("fnb-plots")
+        self.body.children = [Look(), bar, self._figures, self._empty]
+
+    # For programs and for other panels
+
+    @property
+    def selected(self) -> list[int]:
+        """The exposures that are marked, by id."""
+        return list(self._selected)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """What the figures show: histogram, x, y and time, by column."""
+        return {role: str(chooser.value) for role, chooser in self._choosers.items()}
+
+    def choose(self, *, colour: str | None = None, **columns: str) -> None:
+        """Show other columns (``histogram``, ``x``, ``y``, ``time``), or another colouring; raises ParameterError."""
+        for role, name in columns.items():
+            if role not in self._choosers:
+                raise ParameterError(f"{role} is no place for a column; there are {', '.join(self._choosers)}")
+            if name not in self._specs:
+                raise ParameterError(f"{name} is no column that can be plotted; there are {', '.join(self._specs)}")
+        if colour is not None and colour not in COLOURINGS.values():
+            raise ParameterError(f"{colour} is no colouring; there are {', '.join(COLOURINGS.values())}")
+        for role, name in columns.items():
+            self._choosers[role].value = name
+        if colour is not None:
+            self._colour.value = colour
+
+    def highlight(self, ids: Iterable[int]) -> None:
+        """Mark exposures in all figures, without calling back."""
+        self._selected = [int(i) for i in ids]
+        self._draw()
+
+    def on_select(self, callback: Callable[[list[int]], None]) -> None:
+        """Call a function with the ids of the exposures that a user has brushed; an empty list where there are none."""
+        self._select_callbacks.append(callback)
+
+    # Following the project
+
+    def refresh(self, changes: Changes | None) -> None:
+        """Take up what changed; what the user zoomed into stays."""
+        if changes is not None and self._waiting is not None:
+            return
+        wait = self._due - time.monotonic()
+        if changes is None or wait <= 0 or not self._later(wait):
+            self._follow()
+
+    def _later(self, wait: float) -> bool:
+        """Follow a little later; False where there is no loop that could."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return False
+        self._waiting = loop.call_later(wait, self._follow_late)
+        return True
+
+    def _follow_late(self) -> None:
+        self._waiting = None
+        with self.guard("show the present state"):
+            self._follow()
+
+    def _follow(self) -> None:
+        if not self._are_shared:  # who keeps them has to learn what changed
+            self._rows.refresh()
+        declared = plots.plottable(self._rows.specs)
+        if declared != self._specs:
+            self._specs = declared
+            for chooser in self._choosers.values():
+                value = chooser.value
+                chooser.options = [(spec.caption, name) for name, spec in declared.items()]
+                chooser.value = value if value in declared else next(iter(declared), None)
+        self._draw()
+        self._due = time.monotonic() + (PAUSE if len(self._rows) > MANY else 0.0)
+
+    def close(self) -> None:
+        """Follow no more."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+        super().close()
+
+    # Drawing
+
+    def _changed(self, role: str) -> None:
+        self._drawings["scatter" if role in ("x", "y") else role].forget_ranges()
+        self._draw()
+
+    def _draw(self) -> None:
+        rows, chosen = self._rows, {role: chooser.value for role, chooser in self._choosers.items()}
+        sight = plots.in_sight(rows)
+        nothing = not sight.any() or None in chosen.values()
+        for widget, hidden in ((self._figures, nothing), (self._bar, nothing), (self._empty, not nothing)):
+            widget.layout.display = "none" if hidden else None
+        if nothing:
+            self._empty.value = _EMPTY
+            return
+        marked = np.zeros(len(rows), bool)
+        marked[rows.positions(self._selected)] = True
+        marks = plots.colour_by(rows, self._colour.value, sight)
+        limits = self._limits()
+        self._draw_bars(chosen["histogram"], sight, marked, limits)
+        self._draw_points("scatter", chosen["x"], chosen["y"], marks, (sight, marked), limits)
+        self._draw_points("time", plots.TIME, chosen["time"], marks, (sight, marked), limits)
+        self._show_key(marks, int((marked & sight).sum()), int(sight.sum()))
+
+    def _draw_bars(self, name: str, sight: np.ndarray, marked: np.ndarray, limits: dict[str, list[float]]) -> None:
+        values, drawing, spec = plots.values_of(self._rows, name), self._drawings["histogram"], self._specs[name]
+        there = plots.has_numbers(sight, values)
+        drawing.points.data = plots.histogram(values[there], marked[there], whole=spec.type == "int")
+        drawing.label(spec.caption, "Exposures")
+        drawing.show_limits(upright=limits.get(name, []))
+        self._tell(
+            "histogram", plots.tell_drawn(int(there.sum()), int(there.sum()), int(sight.sum()), [spec]), limits, name
+        )
+
+    def _draw_points(
+        self,
+        figure: str,
+        x_name: str,
+        y_name: str,
+        marks: plots.Marks,
+        chosen: tuple[np.ndarray, np.ndarray],
+        limits: dict[str, list[float]],
+    ) -> None:
+        rows, drawing, (sight, marked) = self._rows, self._drawings[figure], chosen
+        x, y = plots.values_of(rows, x_name), plots.values_of(rows, y_name)
+        there = plots.has_numbers(sight, x, y)
+        positions = plots.thin(x, y, there)
+        drawing.paint([category.colour for category in marks.categories])
+        drawing.points.data = plots.point_data(rows, x, y, marks, positions)
+        drawing.marked.data = plots.marked_data(x, y, marked, there)
+        specs = [self._specs[name] for name in dict.fromkeys((y_name, x_name)) if name in self._specs]
+        drawing.label(
+            self._specs[x_name].caption if x_name in self._specs else "Recorded at", self._specs[y_name].caption
+        )
+        drawing.show_limits(upright=limits.get(x_name, []), across=limits.get(y_name, []))
+        told = plots.tell_drawn(len(positions), int(there.sum()), int(sight.sum()), specs)
+        self._tell(figure, told, limits, *dict.fromkeys((y_name, x_name)))
+
+    def _limits(self) -> dict[str, list[float]]:
+        """The thresholds by which exposures are judged, by column."""
+        try:
+            chosen, _ = self.project.params(JUDGE)
+        except FocusError:
+            return {}
+        params = chosen.model_dump()
+        return {name: plots.limits_of(name, params) for name in self._specs}
+
+    def _tell(self, figure: str, told: str, limits: dict[str, list[float]], *names: str) -> None:
+        known = [name for name in names if name in self._specs and limits.get(name)]
+        words = [plots.limits_in_words(self._specs[name], limits[name]) for name in known]
+        self._told[figure].value = html.escape(". ".join(filter(None, [told, *words])))
+
+    def _show_key(self, marks: plots.Marks, marked: int, total: int) -> None:
+        names = {"": "no flag" if self._colour.value == "flag" else "no group"}
+        shown = [category for category in marks.categories if self._colour.value != "none"]
+        words = [html.escape(names.get(category.name, category.name)) for category in shown]
+        parts = (
+            f'<span><i style="background:{category.colour}"></i>{word} <b>{category.number}</b></span>'
+            for category, word in zip(shown, words, strict=True)
+        )
+        self._key.value = f'<div class="fnb-plots-key">{"".join(parts)}</div>'
+        self._count.value = f"{marked} of {total} marked" if marked else f"{total} exposures"
+        self._clear.disabled = not marked
+
+    # The brush
+
+    def _on_brush(self, figure: str) -> Callable[[SelectionGeometry], None]:
+        def brushed(event: SelectionGeometry) -> None:
+            if event.final:
+                with self.guard("take these exposures"):
+                    self.brush(figure, dict(event.geometry))
+
+        return brushed
+
+    def brush(self, figure: str, geometry: dict[str, Any]) -> list[int]:
+        """Take the exposures inside a geometry of Bokeh's selections, in ``histogram``, ``scatter`` or ``time``."""
+        rows, sight = self._rows, plots.in_sight(self._rows)
+        if figure == "histogram":
+            x, y = plots.values_of(rows, self.columns["histogram"]), None
+        elif figure == "time":
+            x, y = plots.values_of(rows, plots.TIME), plots.values_of(rows, self.columns["time"])
+        else:
+            x, y = (plots.values_of(rows, self.columns[axis]) for axis in ("x", "y"))
+        if geometry.get("type") == "point":
+            place = None if y is None else plots.nearest(geometry, x, y, plots.has_numbers(sight, x, y))
+            found = [] if place is None else [int(rows.ids[place])]
+        else:
+            found = [int(i) for i in rows.ids[plots.inside(geometry, x, y) & sight]]
+        self._select(found)
+        return found
+
+    def _select(self, ids: list[int]) -> None:
+        self.highlight(ids)
+        for callback in self._select_callbacks:
+            callback(self.selected)
+
+
+_EMPTY = (
+    '<div class="fnb-empty" role="status">There is nothing to plot yet: figures appear as soon as there are exposures, '
+    "and fill as these are processed.</div>"
+)
+
+_loaded = False
+
+
+def load_bokeh() -> None:
+    """Bring BokehJS into the page, once for each kernel: from this machine, never from elsewhere."""
+    global _loaded
+    from IPython import get_ipython
+
+    if _loaded or get_ipython() is None:
+        return
+    from bokeh.io import output_notebook
+    from bokeh.resources import INLINE
+
+    output_notebook(INLINE, hide_banner=True)
+    _loaded = True
+
+
+def _box(kind: type[widgets.Box], name: str, *children: widgets.Widget) -> widgets.Box:
+    box = kind(list(children))
+    box.add_class(name)
+    return box

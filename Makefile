@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 UV := 0.13.8
+FRONTEND := hatch_build.py $(shell find frontend -name node_modules -prune -o -type f -print)
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 BENCHMARKS := $(filter-out benchmarks/_% benchmarks/accuracy.py benchmarks/soak.py,$(wildcard benchmarks/*.py))
 
 # Without compiled files every start imports the whole stack from source: 8 s instead of 4.7 s.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test lint bench accuracy soak lock clean
+.PHONY: help demo test lint bench accuracy soak browser screenshots lock clean
 
 help:
 	@echo "make demo      simulate a microscope, import and process its movies into demo-project/"
@@ -19,6 +20,8 @@ help:
 	@echo "make bench     measure speed and scale"
 	@echo "make accuracy  measure accuracy on simulated movies with known truth"
 	@echo "make soak      process a thousand tiny movies while workers, processes and disks fail"
+	@echo "make browser   test the pages in Chromium and JupyterLab; installs Chromium where it may"
+	@echo "make screenshots  take the pictures of the documentation anew"
 	@echo "make lock      bring requirements.lock in step with pyproject.toml, keeping pins that still fit"
 	@echo "make clean     remove the environment, the caches and the demo"
 
@@ -45,6 +48,25 @@ accuracy: $(INSTALLED)
 soak: $(INSTALLED)
 	$(BIN)/python benchmarks/soak.py
 
+# Here nothing may be skipped: what the tests need is installed, or the target says what is missing and fails.
+browser: $(INSTALLED) $(VENV)/.browser
+	FOCUSNB_NO_SKIPS=1 $(BIN)/python -m pytest -m browser tests/browser
+
+screenshots: $(INSTALLED) $(VENV)/.browser
+	$(BIN)/python docs/make_screenshots.py
+
+$(VENV)/.browser: $(INSTALLED)
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
+	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	            chromium fonts-dejavu-core; \
+	    else \
+	        echo "Chromium is missing; install it (Debian, Ubuntu, as root: apt-get install chromium)" >&2; false; \
+	    fi; }
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock 'playwright>=1.50' 2>/dev/null || \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock 'playwright>=1.50'
+	@touch $@
+
 lock: $(INSTALLED)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-emit-index-url \
 	    --no-emit-find-links --no-header --no-annotate --output-file requirements.lock pyproject.toml
@@ -56,7 +78,8 @@ clean:
 
 # uv is ten times faster than pip but ignores pip's configuration: where that names an index of its own, or where uv
 # fails, pip installs the same lock.
-$(INSTALLED): pyproject.toml requirements.lock
+# The front end is bundled while focusnb is installed, so it is installed again where that changed.
+$(INSTALLED): pyproject.toml requirements.lock $(FRONTEND)
 	@seen=; found=; \
 	for python in $(PYTHON) python3 python3.15 python3.14 python3.13 python3.12 python3.11; do \
 	    version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
@@ -78,7 +101,7 @@ $(INSTALLED): pyproject.toml requirements.lock
 	    echo "installing with pip, whose configuration names an index"; false; \
 	else \
 	    $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV) && \
-	    $(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock -e . || \
-	    { echo "uv could not install; pip takes over"; false; }; \
+	    $(BIN)/uv pip install --quiet --python $(BIN)/python --reinstall-package focusnb -r requirements.lock \
+	    -e . || { echo "uv could not install; pip takes over"; false; }; \
 	fi || $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock -e .
 	@touch $(INSTALLED)

@@ -19,6 +19,7 @@ _NAMES = {
     "Processor": ("focusnb.processing.processor", "Processor"),
     "Step": ("focusnb.steps.base", "Step"),
     "quantity": ("focusnb.parameters", "quantity"),
+    "explorer": ("focusnb.apps.explore", "explorer"),
 }
 
 __all__ = [
@@ -29,11 +30,13 @@ __all__ = [
     "Workflow",
     "__version__",
     "create_project",
+    "explorer",
     "open_project",
     "quantity",
 ]
 
 if TYPE_CHECKING:
+    from focusnb.apps.explore import explorer
     from focusnb.parameters import quantity
     from focusnb.processing.processor import Processor
     from focusnb.processing.queue import Queue

@@ -12,7 +12,7 @@ import traitlets
 
 from focusnb.errors import ParameterError
 from focusnb.panels.base import Panel
-from focusnb.panels.forms import Form
+from focusnb.panels.forms import Form, labelled
 from focusnb.panels.theme import bundle
 from focusnb.processing.queue import Queue
 from focusnb.processing.workflow import Workflow
@@ -30,6 +30,7 @@ _TYPES = {
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
 _MANY_IDS = 12
+_WIDE = {"width": "auto", "flex": "1 1 auto"}
 
 
 class Chosen(Protocol):
@@ -99,7 +100,7 @@ class Rerun(Action):
 
     def __init__(self, project: Project, chosen: Chosen, changed: Callable[[], None]) -> None:
         super().__init__(project, chosen, changed)
-        self.what = widgets.Dropdown(options=self._steps(), value=WHOLE, description="What")
+        self.what = widgets.Dropdown(options=self._steps(), value=WHOLE, layout=_WIDE)
         self.place = widgets.Dropdown(
             options=[
                 ("these exposures", "exposure"),
@@ -108,14 +109,17 @@ class Rerun(Action):
                 ("a trial", "trial"),
             ],
             value="exposure",
-            description="Values for",
+            layout=_WIDE,
         )
-        self.trial = widgets.Text(placeholder="name of the trial", description="Trial")
+        self.trial = widgets.Text(placeholder="name of the trial", layout=_WIDE)
         self.again = widgets.Checkbox(False, description="also what is up to date", indent=False)
         self.first = widgets.Checkbox(True, description="before all that waits", indent=False)
         self.form: Form | None = None
         self._form_box = widgets.VBox()
-        self.fields = [self.what, self._form_box, self.place, self.trial, self.again, self.first]
+        self._place_row = labelled("Values for", self.place)
+        self._trial_row = labelled("Trial", self.trial)
+        tick = [labelled("", self.again), labelled("", self.first)]
+        self.fields = [labelled("What", self.what), self._form_box, self._place_row, self._trial_row, *tick]
         self.what.observe(lambda _: self.renew(), names="value")
         self.place.observe(lambda _: self._show(), names="value")
         self._observe(self.place, self.trial, self.again, self.first)
@@ -142,8 +146,8 @@ class Rerun(Action):
 
     def _show(self) -> None:
         has_values = self.form is not None and bool(self.form.fields)
-        self.place.layout.display = "" if has_values else "none"
-        self.trial.layout.display = "" if has_values and self.place.value == "trial" else "none"
+        self._place_row.layout.display = "" if has_values else "none"
+        self._trial_row.layout.display = "" if has_values and self.place.value == "trial" else "none"
 
     def _changes(self) -> dict[str, Any]:
         return self.form.changes if self.form is not None else {}
@@ -216,8 +220,8 @@ class Flag(Action):
     def __init__(self, project: Project, chosen: Chosen, changed: Callable[[], None]) -> None:
         super().__init__(project, chosen, changed)
         self.flag = widgets.ToggleButtons(options=[("none", None), *((flag, flag) for flag in FLAGS)], value=FLAGS[0])
-        self.note = widgets.Text(placeholder="leave empty to keep the notes", description="Note")
-        self.fields = [self.flag, self.note]
+        self.note = widgets.Text(placeholder="leave empty to keep the notes", layout=_WIDE)
+        self.fields = [labelled("Flag", self.flag), labelled("Note", self.note)]
         self._observe(self.flag, self.note)
 
     def code(self) -> str:
@@ -241,8 +245,8 @@ class Move(Action):
 
     def __init__(self, project: Project, chosen: Chosen, changed: Callable[[], None]) -> None:
         super().__init__(project, chosen, changed)
-        self.group = widgets.Combobox(placeholder="a group, there already or new", description="Group")
-        self.fields = [self.group]
+        self.group = widgets.Combobox(placeholder="a group, there already or new", layout=_WIDE)
+        self.fields = [labelled("Group", self.group)]
         self._observe(self.group)
 
     def renew(self) -> None:
@@ -271,10 +275,10 @@ class Override(Action):
         self._makers = {spec.name: step for spec, step in made}
         self.name = widgets.Dropdown(
             options=sorted((spec.caption, spec.name) for spec, _ in made),
-            description="Finding",
+            layout=_WIDE,
         )
-        self.value = widgets.Text(placeholder="empty: what was measured counts again", description="By hand")
-        self.fields = [self.name, self.value]
+        self.value = widgets.Text(placeholder="empty: what was measured counts again", layout=_WIDE)
+        self.fields = [labelled("Finding", self.name), labelled("By hand", self.value)]
         self._observe(self.name, self.value)
 
     def _value(self) -> Any:
@@ -308,13 +312,17 @@ class Export(Action):
         self.rows = widgets.Dropdown(
             options=[("chosen rows", "chosen"), ("rows shown", "shown"), ("all rows", "all")],
             value="shown",
-            description="Rows",
+            layout=_WIDE,
         )
         self.columns = widgets.Dropdown(
-            options=[("columns shown", "shown"), ("all columns", "all")], value="all", description="Columns"
+            options=[("columns shown", "shown"), ("all columns", "all")], value="all", layout=_WIDE
         )
-        self.format = widgets.Dropdown(options=tables.FORMATS, value="csv", description="Format")
-        self.fields = [self.rows, self.columns, self.format]
+        self.format = widgets.Dropdown(options=tables.FORMATS, value="csv", layout=_WIDE)
+        self.fields = [
+            labelled("Rows", self.rows),
+            labelled("Columns", self.columns),
+            labelled("Format", self.format),
+        ]
         self._observe(self.rows, self.columns, self.format)
 
     def ready(self) -> str:

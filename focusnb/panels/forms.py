@@ -22,15 +22,10 @@ class Field:
         self._control.observe(lambda _: on_change(), names="value")
         self._fault = widgets.HTML()
         self._fault.add_class("fnb-form-fault")
-        label = widgets.Label(spec.label)
-        label.add_class("fnb-form-label")
-        unit = widgets.Label(spec.unit)
-        unit.add_class("fnb-caption")
-        row = widgets.HBox([label, self._control, unit])
-        row.add_class("fnb-form-row")
+        row = labelled(spec.label, self._control, spec.unit)
         notes = [spec.help, spec.limits_text and f"{spec.limits_text} {spec.unit}".rstrip()]
         notes.append(f"set for the {origin}" if origin and origin != "default" else "")
-        label.tooltip = self._control.tooltip = ". ".join(note.rstrip(".") for note in notes if note)
+        self._control.tooltip = ". ".join(note.rstrip(".") for note in notes if note)
         self.widget = widgets.VBox([row, self._fault])
         self.widget.add_class("fnb-form-field")
 
@@ -166,6 +161,16 @@ class Form:
         """Go back to what is in force."""
         for field in self.fields.values():
             field.clear()
+
+
+def labelled(label: str, control: Any, unit: str = "") -> Any:
+    """A control with its label before it and its unit after it."""
+    before, after = widgets.Label(label), widgets.Label(unit)
+    before.add_class("fnb-form-label")
+    after.add_class("fnb-caption")
+    row = widgets.HBox([before, control, after])
+    row.add_class("fnb-form-row")
+    return row
 
 
 def as_text(value: Any) -> str:

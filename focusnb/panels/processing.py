@@ -22,7 +22,7 @@ INTERVAL = 2.0
 
 
 class ProcessingBar(Panel):
-    """One line: who works on the project, what waits, and buttons to start, pause and stop it."""
+    """One line: what is under way and waits, and buttons to start, pause and stop the processing."""
 
     def __init__(self, project: Project) -> None:
         super().__init__(project, alone=False)
@@ -57,13 +57,8 @@ class ProcessingBar(Panel):
         counts, held, paused = self._queue.counts(), self._queue.holder(), self._queue.paused
         names = {"running": "under way", "cancelling": "being cancelled", "queued": "waiting", "held": "held"}
         parts = [f"{counts[state]} {name}" for state, name in names.items() if counts.get(state)]
-        if self._busy:
-            state = self._busy
-        elif held is None:
-            state = "Nobody works on it"
-        else:
-            state = "Paused" if paused else "Processing"
-        self._text.value = " · ".join([state, *parts])
+        state = self._busy or ("Paused" if paused else "")
+        self._text.value = " · ".join([*([state] if state else []), *parts])
         self._text.tooltip = "" if held is None else lease.describe_holder(held)
         writable = not self.project.library.read_only
         self._start.layout.display = "" if held is None and writable else "none"

@@ -147,6 +147,15 @@ def holder(library: Library) -> Mapping[str, Any] | None:
     return dict(held)
 
 
+def dead_holder(library: Library) -> Mapping[str, Any] | None:
+    """Who held the lease and is no more, as far as can be told at once; None where the last one said that it ends."""
+    with library.read() as connection:
+        held = connection.execute(sa.select(schema.lease)).mappings().first()
+    if held is None or held["process"] is None or is_alive(held, library.location):
+        return None
+    return dict(held)
+
+
 def describe_holder(held: Mapping[str, Any]) -> str:
     """Say who works on a project, and since when."""
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(held["since"]))

@@ -106,6 +106,15 @@ class Library:
         """Release the file."""
         self.engine.dispose()
 
+    def reopen(self) -> None:
+        """Connect anew at the next use: the file was replaced, or its folder was away."""
+        self.engine.dispose()
+        self.forget_columns()
+
+    def forget_columns(self) -> None:
+        """Read the declarations again at their next use: another process may have added some."""
+        self._columns = None
+
     def _explain(self, error: sa.exc.DBAPIError | Exception) -> ProjectError:
         text = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error).strip()
         for words, cure in _CURES.items():

@@ -253,6 +253,12 @@ class Project:
 
         return importer.add(self, [Path(path) for path in paths], **options)
 
+    def adopt(self, *sources: str | os.PathLike[str], **options: Any) -> ImportReport:
+        """Adopt what other programs finished; see :func:`focusnb.project.adopting.adopt` for the options."""
+        from focusnb.project import adopting
+
+        return adopting.adopt(self, [Path(source) for source in sources], **options)
+
     def table(self, *, trial: str | None = None, where: Sequence[int] | None = None) -> pd.DataFrame:
         """All exposures as a DataFrame, one row each, typed; ``attrs`` holds units and labels.
 

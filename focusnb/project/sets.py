@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 TRASH = "TRASH"
 
+COURT = "court"
+"""Key of what the court found, among the values of the set of all exposures."""
+
 
 @dataclass(frozen=True)
 class Set:
@@ -64,7 +67,8 @@ def _find(library: Library, condition: Any) -> Set | None:
         row = connection.execute(sa.select(schema.sets).where(condition)).mappings().first()
     if row is None:
         return None
-    return Set(row["id"], row["name"], row["kind"], row["folder"], row["values"] or {}, row["current"] or {})
+    values = {name: value for name, value in (row["values"] or {}).items() if name != COURT}
+    return Set(row["id"], row["name"], row["kind"], row["folder"], values, row["current"] or {})
 
 
 def members(library: Library, group: Set, step: str) -> list[dict[str, Any]]:
@@ -142,7 +146,7 @@ def frame(library: Library) -> pd.DataFrame:
                 "kind": row["kind"],
                 "status": row["status"],
                 "reason": row["reason"],
-                **(row["values"] or {}),
+                **{name: value for name, value in (row["values"] or {}).items() if name != COURT},
                 "folder": row["folder"],
             }
             for row in rows

@@ -313,7 +313,7 @@ def _write_record(project: Project, row: Mapping[str, Any]) -> None:
 
 
 def override(library: Library, exposures: Iterable[int], values: Mapping[str, Any]) -> None:
-    """Set findings by hand, of all these exposures or of none; ParameterError names what is no finding or outside its limits."""
+    """Set findings by hand, of all exposures or none; ParameterError names what is no finding or beyond its limits."""
     specs = {n: s for n, s in library.column_specs().items() if n not in FACTS and s.kind == "value"}
     for name, value in values.items():
         if name not in specs:

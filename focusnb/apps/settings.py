@@ -1,0 +1,6 @@
+"""What the launcher of pages and the pages' kernels agree on."""
+
+from __future__ import annotations
+
+PROJECT_VARIABLE = "FOCUSNB_PROJECT"
+"""Names the project's folder to the kernels of a page: never the address, which anybody may edit."""

@@ -1,0 +1,224 @@
+"""The explorer as people use it, on a page of its own and in JupyterLab."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from focusnb.processing.executors import InlineExecutor
+from focusnb.processing.processor import Processor
+from focusnb.project.project import Project
+from tests.browser.conftest import PHONE
+from tests.projects import make_project, process, write_shots
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+pytestmark = pytest.mark.browser
+
+FIRST = 56
+"""Exposures there are when the page is opened; each has one more letter than the one before."""
+
+
+@pytest.fixture
+def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A session of text movies; what they come to is known: level is half of the length of the text."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with make_project(tmp_path / "session") as project:
+        project.use_steps("load", "scale", "judge")
+        shots = {f"shot_{n:02d}": "x" * 2 * n for n in range(1, FIRST)}
+        project.add(write_shots(tmp_path / "camera", **shots, shot_56="fail load"))
+        process(project)
+    return tmp_path / "session"
+
+
+@pytest.fixture(params=["page", "lab"])
+def open_explorer(request: pytest.FixtureRequest, watch: Any) -> Any:
+    """Return a function that opens the explorer of a project: on a page of its own, or in JupyterLab."""
+
+    def open_it(project: Path, **options: Any) -> Page:
+        window = watch(size=(1500, 1400), **options)
+        if request.param == "page":
+            page = window.page
+            page.goto(request.getfixturevalue("dash")(project).address)
+        else:
+            cell = f"import focusnb\nexplorer = focusnb.explorer({str(project)!r})\nexplorer"
+            page = request.getfixturevalue("lab").run(window, cell)
+            page.keyboard.press("Control+b")  # room for the page: the list of files goes
+        row(page, 1).wait_for()
+        return page
+
+    return open_it
+
+
+def row(page: Page, identity: int) -> Locator:
+    return page.locator(f".fnb-table-row[data-id='{identity}']:not([hidden])")
+
+
+def foot(page: Page, text: str) -> None:
+    page.wait_for_function("(text) => document.querySelector('.fnb-table-counts').textContent.includes(text)", arg=text)
+
+
+def press(page: Page, *keys: str) -> None:
+    page.locator(".fnb-table-scroll").focus()
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def show_column(page: Page, label: str) -> None:
+    page.get_by_role("button", name="View", exact=True).click()
+    page.get_by_role("menuitem", name="Columns…").click()
+    page.get_by_label("Find a column").fill(label)
+    page.get_by_role("checkbox", name=re.compile(rf"^{label}\b")).first.check()
+    page.keyboard.press("Escape")
+
+
+def test_a_session_from_its_first_rows_to_a_rerun(open_explorer: Any, session: Path, tmp_path: Path) -> None:
+    page = open_explorer(session)
+    foot(page, f"· {FIRST} shown")
+
+    # it grows while one looks
+    with Project.open(session) as project:
+        project.add(write_shots(tmp_path / "second", late_1="abcd\n" * 4, late_2="abcd\n" * 3))
+        process(project)
+    foot(page, f"· {FIRST + 2} shown")
+
+    # sort by level, largest first; filter; group
+    show_column(page, "Level")
+    caption = page.locator(".fnb-table-captions [data-column=level]")
+    caption.click()
+    page.locator("[data-column=level][aria-sort=ascending]").wait_for()
+    caption.click()
+    page.locator("[data-column=level][aria-sort=descending]").wait_for()
+    page.locator(".fnb-table-filter[data-column=level]").fill("10..20")
+    foot(page, f"12 of {FIRST + 2} shown")
+    press(page, "/")
+    page.keyboard.type("shot_1")
+    foot(page, f"10 of {FIRST + 2} shown")
+    page.get_by_placeholder("Search names").fill("")
+    page.locator(".fnb-table-filter[data-column=level]").fill("")
+    foot(page, f"· {FIRST + 2} shown")
+    press(page, "End")
+    page.locator(".fnb-table-row[data-group=second]").wait_for()
+
+    # a range by drag and by shift, ticked, flagged, noted
+    press(page, "Home")
+    caption.click()
+    page.locator(".fnb-table-captions [data-column=level]:not([aria-sort=descending])").wait_for()
+    row(page, 3).click()
+    row(page, 6).click(modifiers=["Shift"])
+    foot(page, "4 highlighted")
+    page.keyboard.press("Space")
+    foot(page, "4 ticked")
+    row(page, 8).hover()
+    page.mouse.down()
+    row(page, 9).hover()
+    row(page, 10).hover()
+    page.mouse.up()
+    foot(page, "3 highlighted")
+    page.keyboard.press("r")
+    page.locator(".fnb-table-row[data-id='9'] [title='flagged red']").wait_for()
+    with Project.open(session) as project:
+        assert project.ids(flag="red") == [8, 9, 10]
+    row(page, 4).click()
+    page.keyboard.press("F2")
+    page.get_by_label("Comment", exact=True).fill("look again")
+    page.keyboard.press("Enter")
+
+    # to TRASH and back
+    row(page, 11).click()
+    page.keyboard.press("Delete")
+    foot(page, "1 in TRASH")
+    page.keyboard.press("Control+z")
+    foot(page, f"· {FIRST + 2} shown")
+    with Project.open(session) as project:
+        table = project.table()
+        assert table.comment[4] == "look again"
+        assert set(table.group) == {"camera", "second"}
+
+    # fifty exposures, one after another
+    name = page.locator(".fnb-overview .name").first
+    row(page, 1).click()
+    page.wait_for_function("document.querySelector('.fnb-overview .name').textContent === 'shot_01'")
+    page.locator(".fnb-overview .root").focus()
+    for _ in range(50):
+        page.keyboard.press("ArrowDown")
+    page.wait_for_function("document.querySelector('.fnb-overview .name').textContent === 'shot_51'")
+    assert name.inner_text() == "shot_51"
+    row(page, 51).wait_for()
+
+    # why one failed
+    with Project.open(session) as project:
+        failed = project.find("shot_56")
+    press(page, "/")
+    page.keyboard.type("shot_56")
+    foot(page, f"1 of {FIRST + 2} shown")
+    row(page, failed).click()
+    page.get_by_role("tab", name="Details").click()
+    page.locator(".fnb-details").get_by_text("load cannot").first.wait_for()
+    page.get_by_placeholder("Search names").fill("")
+    foot(page, f"· {FIRST + 2} shown")
+
+    # a rerun of what is ticked with a changed parameter, by the form; the value arrives by itself
+    show_column(page, "Verdict")
+    cell = page.locator(".fnb-table-row[data-id='3'] [data-column=verdict]")
+    press(page, "Home")
+    cell.get_by_text("bad").wait_for()
+    page.get_by_role("button", name="Run", exact=True).first.click()
+    sheet = page.locator(".fnb-action-sheet")
+    sheet.locator("select").first.select_option(label="Judge")
+    sheet.locator("input[placeholder='3']").fill("-1")
+    sheet.locator("pre").get_by_text("limit=-1.0").wait_for()
+    sheet.get_by_role("button", name="Run", exact=True).click()
+    sheet.get_by_text("4 of 4 queued").wait_for()
+    with Project.open(session) as project:
+        Processor(project, InlineExecutor()).run()
+    cell.get_by_text("good").wait_for()
+    with Project.open(session) as project:
+        verdicts = project.table().verdict
+        assert (verdicts[[3, 4, 5, 6]].tolist(), verdicts[7]) == (["good"] * 4, "bad")
+
+
+def test_a_brush_in_a_plot_highlights_rows(open_explorer: Any, session: Path) -> None:
+    page = open_explorer(session)
+    page.get_by_role("tab", name="Plots").click()
+    scatter = page.locator(".fnb-plots-figure").nth(1)
+    scatter.locator(".bk-Figure").wait_for()
+    across, up = scatter.locator("select").nth(1), scatter.locator("select").nth(0)
+    across.select_option(label="Level (counts)")
+    up.select_option(label="Size")
+    scatter.scroll_into_view_if_needed()
+    page.wait_for_timeout(1500)
+    box = scatter.locator(".bk-Figure").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.03 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.3 * box["height"], steps=4)
+    page.mouse.move(box["x"] + 0.92 * box["width"], box["y"] + 0.46 * box["height"], steps=4)
+    page.mouse.up()
+    page.wait_for_function(
+        "() => { const told = document.querySelector('.fnb-table-counts').textContent.match(/(\\d+) highlighted/);"
+        " return told && +told[1] > 5 && +told[1] < 50; }"
+    )
+
+
+def test_two_browsers_see_each_others_flags(open_explorer: Any, session: Path) -> None:
+    one, two = open_explorer(session), open_explorer(session)
+    row(one, 5).click()
+    one.keyboard.press("b")
+    two.locator(".fnb-table-row[data-id='5'] [title='flagged blue']").wait_for(timeout=10_000)
+    row(two, 7).click()
+    two.keyboard.press("Space")
+    foot(one, "1 ticked")
+
+
+def test_on_a_phone(watch: Any, dash: Any, session: Path) -> None:
+    page = watch(size=PHONE).page
+    page.goto(dash(session).address)
+    row(page, 1).wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
+    row(page, 2).tap()
+    page.wait_for_function("document.querySelector('.fnb-overview .name').textContent === 'shot_02'")

@@ -9,7 +9,23 @@ import sys
 
 import typer
 
-from focusnb.cli import align, ctf, demo, doctor, processing, projects, queue, step
+from focusnb.cli import (
+    adopt,
+    alerts,
+    align,
+    court,
+    ctf,
+    dash,
+    demo,
+    doctor,
+    importing,
+    names,
+    processing,
+    projects,
+    publish,
+    queue,
+    step,
+)
 from focusnb.cli.console import complain
 from focusnb.errors import FocusError, ParameterError
 from focusnb.steps.task import as_resource_error
@@ -23,11 +39,18 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 projects.register(app)
+importing.register(app)
+adopt.register(app)
+names.register(app)
 processing.register(app)
 app.add_typer(queue.app, name="queue")
 app.add_typer(step.app, name="step")
+app.add_typer(alerts.app, name="alerts")
+publish.register(app)
 align.register(app)
 ctf.register(app)
+court.register(app)
+dash.register(app)
 demo.register(app)
 doctor.register(app)
 

@@ -91,6 +91,7 @@ def process(
     reasons : tell why exposures failed
     leave : where another process works on the project, leave the work to it
     """
+    from focusnb.processing.court.sitting import Court
     from focusnb.processing.processor import Processor
     from focusnb.project import lease
 
@@ -105,6 +106,7 @@ def process(
         project, lambda cost: _executor(cost, workers=workers, cluster=cluster, gpu=gpu), timeout=timeout
     )
     finished = began = 0
+    court = Court(project, say)
     with bar(0, "Processing") as advance, _stopping_at(processor, signal.SIGTERM):
 
         def begin() -> None:
@@ -127,10 +129,16 @@ def process(
                 advance(finished, event.name, total)
             elif event.progress is not None:
                 advance(finished, f"{event.name}: {event.progress.message}")
+            court.heard(event)
+
+        def refill() -> int:
+            court.rest()
+            return processor.refill()
 
         summary = processor.run(
-            until_idle=until_idle, on_event=tell, begin=begin, refill=None if until_idle else processor.refill
+            until_idle=until_idle, on_event=tell, begin=begin, refill=None if until_idle else refill
         )
+    court.rest(quiet=0)
     if until_idle and not began:
         say(_nothing_to_do(project, processor.queue(), retry=retry))
         return None
@@ -197,7 +205,8 @@ def serve(
     timeout: TimeOut = None,
     gpu: Gpu = False,
 ) -> None:
-    """Work on a project until it is told to stop: process what is imported, queued or has become stale.
+    """Work on a project until it is told to stop: import what comes to the folders it watches ('focusnb source'),
+    process what is imported, queued or has become stale, watch it ('focusnb alerts') and show it ('focusnb publish').
 
     It goes on when this terminal closes. 'focusnb stop' ends it, 'focusnb queue' looks into it, and its log is in
     the project's folder, logs/serve.log.
@@ -231,7 +240,10 @@ def _detach(project: Project, options: list[str]) -> None:
 
 
 def _serve(project: Project, *, cluster: str | None, workers: int | None, timeout: float | None, gpu: bool) -> None:
+    from focusnb.monitoring.service import Monitoring
     from focusnb.processing import detached
+    from focusnb.processing.court.sitting import Court
+    from focusnb.processing.importing import Importing
     from focusnb.processing.processor import Processor
 
     logger = _logger(project.folder / detached.LOG)
@@ -241,14 +253,26 @@ def _serve(project: Project, *, cluster: str | None, workers: int | None, timeou
         return _fitting(name, cost, workers=workers, gpu=gpu)
 
     processor = Processor(project, make, timeout=timeout)
+    court = Court(project, lambda text: logger.info("%s", text))
+
+    def hear(event: Event) -> None:
+        _note(logger, event)
+        court.heard(event)
+
+    def refill() -> int:
+        court.rest()
+        return processor.refill()
+
     logger.info("process %d begins to work on %s", os.getpid(), project.folder)
     try:
-        with _stopping_at(processor, signal.SIGTERM, signal.SIGINT):
+        importing = Importing(project.folder, lambda text: logger.info("%s", text))
+        watching = Monitoring(project.folder, tell=lambda text: logger.info("%s", text))
+        with _stopping_at(processor, signal.SIGTERM, signal.SIGINT), importing, watching:
             summary = processor.run(
                 until_idle=False,
                 begin=lambda: processor.submit_stale(asked=False),
-                on_event=lambda event: _note(logger, event),
-                refill=processor.refill,
+                on_event=hear,
+                refill=refill,
             )
     except BaseException as error:
         logger.error("ended by %s: %s", type(error).__name__, error)

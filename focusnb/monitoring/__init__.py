@@ -1,0 +1,1 @@
+"""What the world may see of a session: snapshots, publishing, alerts, history; no widgets."""

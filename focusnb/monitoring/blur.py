@@ -1,0 +1,74 @@
+"""Pictures for the outside: blurred to a stated cut-off, and free of whatever else a file may carry."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from focusnb.ops.drawing import letter_size, round_below
+
+
+def blur_image(grey: np.ndarray, *, pixel_size: float, cutoff: float) -> np.ndarray:
+    """Remove everything finer than a cut-off from a picture.
+
+    grey : (y, x) of any real type; pixel_size : Å/px of the picture; cutoff : Å
+
+    Frequencies pass up to half of 1/cutoff, fade as a raised cosine and are zero from 1/cutoff on. Returns (y, x)
+    float64. The transform is periodic: opposite edges run into each other, and nothing beyond the cut-off remains.
+    """
+    transform = np.fft.rfft2(grey)
+    fy = np.fft.fftfreq(grey.shape[0], pixel_size)[:, None]
+    fx = np.fft.rfftfreq(grey.shape[1], pixel_size)[None, :]
+    position = np.clip(2 * np.hypot(fy, fx) * cutoff - 1, 0, 1)
+    return np.fft.irfft2(transform * (0.5 + 0.5 * np.cos(np.pi * position)), s=grey.shape)
+
+
+def power_beyond(grey: np.ndarray, *, pixel_size: float, cutoff: float) -> float:
+    """Return the power (grey levels squared per pixel) that a picture (y, x) holds beyond a cut-off in Å."""
+    transform = np.abs(np.fft.fft2(grey)) ** 2 / grey.size**2
+    fy = np.fft.fftfreq(grey.shape[0], pixel_size)[:, None]
+    fx = np.fft.fftfreq(grey.shape[1], pixel_size)[None, :]
+    return float(transform[np.hypot(fy, fx) > 1 / cutoff].sum())
+
+
+def blurred_png(content: bytes, *, pixel_size: float, cutoff: float) -> bytes:
+    """Turn a preview with its scale bar into a blurred grey picture without one, as PNG.
+
+    The bar is taken out first: blurred it would be a smear. ``pixel_size`` is that of the preview, in Å/px.
+    """
+    grey = np.asarray(Image.open(io.BytesIO(content)).convert("L"), dtype=np.float64)
+    grey = _without_scale_bar(grey, pixel_size)
+    smooth = blur_image(grey, pixel_size=pixel_size, cutoff=cutoff)
+    return encode_png(np.rint(np.clip(smooth, 0, 255)).astype(np.uint8))
+
+
+def plain_png(content: bytes) -> bytes:
+    """Write the pixels of a picture anew, and nothing else that its file carried."""
+    picture = Image.open(io.BytesIO(content))
+    return encode_png(np.asarray(picture.convert("L" if picture.mode in ("L", "I;16", "1") else "RGB")))
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """Return (y, x) or (y, x, 3) uint8, top row first, as the bytes of a PNG file without any text in it."""
+    out = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(out, format="PNG", optimize=False, compress_level=7)
+    return out.getvalue()
+
+
+def _without_scale_bar(grey: np.ndarray, pixel_size: float) -> np.ndarray:
+    """Fill the lower left corner, where ``draw_scale_bar`` writes, from what lies above and beside it."""
+    height, width = grey.shape
+    side = max(height, width)
+    margin, thick = side / 32, max(2, round(side / 128))
+    bar = round_below(0.25 * width * pixel_size) / pixel_size
+    # the label may be wider than a short bar
+    right = min(width - 1, int(margin + max(bar, 0.25 * width) + 3))
+    top = max(1, int(height - margin - thick - margin / 3 - 1.4 * letter_size(side) - 3))
+    filled = grey.copy()
+    above, beside = grey[max(0, top - 4) : top, : right + 1], grey[top:, right : right + 4]
+    if above.size == 0 or beside.size == 0:
+        return filled
+    filled[top:, : right + 1] = 0.5 * (above.mean(axis=0)[None, :] + beside.mean(axis=1)[:, None])
+    return filled

@@ -1,0 +1,202 @@
+"""Several microscopes at a glance: which there are is written in a small file, where their sessions are is read there.
+
+[titan1]
+project = "/data/titan1/2026-11-27"       # a project on this host
+[glacios]
+published = "https://example.org/glacios"  # or the folder, bucket or address it is published to
+"""
+
+from __future__ import annotations
+
+import time
+import tomllib
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from focusnb.errors import FocusError, FormatError, ParameterError
+from focusnb.monitoring.settings import PublishSettings, read_publishing
+from focusnb.monitoring.snapshot import Fetch, Snapshot, SnapshotMaker, read_snapshot
+from focusnb.project.project import Project
+
+TIMEOUT = 10.0
+"""Seconds that a server may take to answer."""
+
+_LARGEST = 50_000_000  # bytes of a published file; what is larger is none
+
+
+@dataclass(frozen=True)
+class Microscope:
+    """A microscope of the file: its name, and either a project's folder or where its session is published."""
+
+    name: str
+    project: Path | None = None
+    published: str | None = None
+
+
+@dataclass(frozen=True)
+class Glance:
+    """A microscope at a moment: its state in words, or why nothing is known of it.
+
+    level : ok, idle, warning or bad; stale : a newer state should have been published by now
+    """
+
+    name: str
+    word: str
+    sentence: str
+    level: str
+    age: float | None = None
+    images_per_hour: float | None = None
+    alerts: int = 0
+    stale: bool = False
+    snapshot: Snapshot | None = None
+
+
+def read_microscopes(path: Path) -> list[Microscope]:
+    """Read the file; ParameterError names what is wrong with it and how it should be."""
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ParameterError(f"{path}: there is no such file; write one with a table for each microscope") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ParameterError(f"{path}: cannot be read as TOML ({error}); correct it") from error
+    microscopes = [_microscope(path, name, values) for name, values in found.items()]
+    if not microscopes:
+        raise ParameterError(f'{path}: names no microscope; write [NAME] and below it project = "FOLDER"')
+    return microscopes
+
+
+def _microscope(path: Path, name: str, values: Any) -> Microscope:
+    if not isinstance(values, dict):
+        raise ParameterError(f'{path}: {name} is not a table; write [NAME] and below it project = "FOLDER"')
+    unknown = set(values) - {"project", "published"}
+    if unknown or len(values) != 1 or not all(isinstance(value, str) for value in values.values()):
+        told = f"{', '.join(sorted(unknown))} is unknown" if unknown else f"it has {', '.join(values) or 'nothing'}"
+        raise ParameterError(f"{path}: [{name}] needs either project or published, a text ({told})")
+    # beside the file, where it is not named from the root
+    project = path.parent / Path(values["project"]).expanduser() if "project" in values else None
+    return Microscope(name, project, values.get("published"))
+
+
+class Microscopes:
+    """Looks at all microscopes again and again; of published ones only what is new is fetched."""
+
+    def __init__(self, microscopes: Sequence[Microscope], *, clock: Callable[[], float] = time.time) -> None:
+        self.microscopes = list(microscopes)
+        self._clock = clock
+        self._makers: dict[str, SnapshotMaker] = {}
+        self._last: dict[str, Snapshot] = {}
+
+    @classmethod
+    def of(cls, path: Path) -> Microscopes:
+        """Those that a file names."""
+        return cls(read_microscopes(path))
+
+    def glance(self, *, files: bool = True) -> list[Glance]:
+        """All microscopes as they are now; one that cannot be read says why. ``files``: with pictures and series."""
+        return [self.look(microscope.name, files=files) for microscope in self.microscopes]
+
+    def look(self, name: str, *, files: bool = True) -> Glance:
+        """One microscope as it is now."""
+        microscope = next((m for m in self.microscopes if m.name == name), None)
+        if microscope is None:
+            raise ParameterError(
+                f"there is no microscope {name}; there are {', '.join(m.name for m in self.microscopes)}"
+            )
+        try:
+            snapshot = self._snapshot(microscope, files=files)
+        except (FocusError, OSError) as error:
+            return self._unknown(microscope, str(error))
+        self._last[name] = snapshot
+        return glance_at(name, snapshot, self._clock())
+
+    def close(self) -> None:
+        """Close the projects."""
+        for maker in self._makers.values():
+            maker.project.close()
+        self._makers = {}
+
+    def _snapshot(self, microscope: Microscope, *, files: bool) -> Snapshot:
+        if microscope.published is not None:
+            last = self._last.get(microscope.name)
+            known = {} if last is None else last.files
+            return read_snapshot(fetch_from(microscope.published), known=known, files=files)
+        assert microscope.project is not None
+        if microscope.name not in self._makers:
+            self._makers[microscope.name] = SnapshotMaker(Project.open(microscope.project), clock=self._clock)
+        settings: PublishSettings = read_publishing(microscope.project)[0]
+        return self._makers[microscope.name].make(settings)
+
+    def _unknown(self, microscope: Microscope, reason: str) -> Glance:
+        last = self._last.get(microscope.name)
+        if last is None:
+            return Glance(microscope.name, "unreachable", reason, "bad")
+        seen = glance_at(microscope.name, last, self._clock())
+        told = f"Not reachable since {time.strftime('%H:%M', time.localtime(last.made_at))}: {reason}"
+        return Glance(microscope.name, "unreachable", told, "bad", seen.age, None, seen.alerts, True, last)
+
+
+def glance_at(name: str, snapshot: Snapshot, now: float) -> Glance:
+    """What a snapshot tells at a glance."""
+    status: Mapping[str, Any] = snapshot.status
+    state = status["state"]
+    stale = snapshot.is_stale(now)
+    last = state["last_image"]
+    told = time.strftime("%H:%M", time.localtime(snapshot.made_at))
+    alerts = sum(alert["recovered"] is None for alert in status["alerts"])
+    worst = any(alert["recovered"] is None and alert["severe"] for alert in status["alerts"])
+    level = "bad" if worst else "warning" if alerts and state["level"] in ("ok", "idle") else state["level"]
+    return Glance(
+        name,
+        "stale" if stale else state["word"],
+        f"Stale: last update {told}. It was: {state['sentence']}" if stale else state["sentence"],
+        "warning" if stale else level,
+        None if last is None else max(0.0, now - last),
+        status["speed"]["recording"],
+        alerts,
+        stale,
+        snapshot,
+    )
+
+
+def fetch_from(address: str) -> Fetch:
+    """What reads the files of a published session: from a web server, a folder, or whatever fsspec knows."""
+    scheme = address.partition("://")[0].lower() if "://" in address else ""
+    if scheme in ("http", "https"):
+        return lambda name: _fetch_web(address, name)
+    if scheme in ("", "file"):
+        folder = Path(urllib.parse.unquote(urllib.parse.urlsplit(address).path) if scheme else address).expanduser()
+        return lambda name: (folder / name).read_bytes()
+    return lambda name: _fetch_bucket(address, name)
+
+
+def _fetch_web(address: str, name: str) -> bytes:
+    place = f"{address.rstrip('/').removesuffix('/index.html')}/{urllib.parse.quote(name)}"
+    request = urllib.request.Request(place, headers={"Cache-Control": "no-cache"})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+            content: bytes = answer.read(_LARGEST + 1)
+    except urllib.error.HTTPError as error:
+        raise OSError(f"{place}: the server answers {error.code} ({error.reason})") from error
+    except (urllib.error.URLError, TimeoutError, ValueError) as error:
+        raise OSError(f"{place}: cannot be reached ({getattr(error, 'reason', error)})") from error
+    if len(content) > _LARGEST:
+        raise FormatError(f"{place}: is larger than {_LARGEST / 1e6:.0f} MB and no part of a published session")
+    return content
+
+
+def _fetch_bucket(address: str, name: str) -> bytes:
+    import fsspec
+
+    try:
+        system, path = fsspec.core.url_to_fs(address, use_listings_cache=False)
+        content: bytes = system.cat_file(f"{path}/{name}")
+    except (ImportError, ValueError) as error:
+        raise ParameterError(f"{address}: cannot be read ({error})") from error
+    except Exception as error:
+        raise OSError(f"{address}/{name}: {type(error).__name__}: {error}") from error
+    return content

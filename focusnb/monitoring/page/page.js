@@ -1,0 +1,288 @@
+"use strict";
+(() => {
+  const SCHEMA = 1;
+  const DRAWN = ":drawn";
+  const RANGES = [["1 h", 1], ["3 h", 3], ["12 h", 12], ["Session", 0]];
+  const $ = (id) => document.getElementById(id);
+  const pieces = new Map(); // file -> its data: what is past is fetched once
+  let status = null, hours = 3, documents = null, reached = true, waiting = null;
+
+  // words
+
+  function element(tag, attributes, ...children) {
+    const made = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes || {})) made.setAttribute(name, value);
+    made.append(...children.filter((child) => child !== null && child !== undefined)); // text stays text
+    return made;
+  }
+  const clock = (t) => new Date(1000 * t).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  function moment(t) {
+    const date = new Date(1000 * t);
+    const today = date.toDateString() === new Date().toDateString();
+    return today ? clock(t) : `${date.toLocaleDateString([], { day: "numeric", month: "short" })} ${clock(t)}`;
+  }
+  function duration(s) {
+    if (s < 100) return `${Math.max(0, Math.round(s))} s`;
+    if (s < 6000) return `${Math.round(s / 60)} min`;
+    return s < 172800 ? `${(s / 3600).toFixed(1)} h` : `${Math.round(s / 86400)} days`;
+  }
+  function number(value, precision) {
+    if (value === null || value === undefined) return "–";
+    return value.toFixed(precision === null || precision === undefined ? 2 : precision);
+  }
+  function bytes(value) {
+    return value >= 1e12 ? `${(value / 1e12).toFixed(1)} TB` : `${(value / 1e9).toFixed(0)} GB`;
+  }
+  const show = (id, there) => { $(id).hidden = !there; };
+
+  // parts of the page
+
+  function showState() {
+    const now = Date.now() / 1000, stale = status && now > status.valid_until;
+    show("stale", stale || !reached);
+    if (status && (stale || !reached)) {
+      $("stale").textContent = stale ? `Stale: last update ${moment(status.made_at)}` : `Cannot be reached; last update ${moment(status.made_at)}`;
+    } else if (!reached) {
+      $("stale").textContent = "The session cannot be reached; it is tried again";
+    }
+    if (!status) return;
+    const band = $("state"), state = status.state;
+    band.dataset.level = stale ? "idle" : state.level;
+    const age = state.last_image === null ? "" : ` · last image ${duration(now - state.last_image)} ago`;
+    $("state-text").textContent = stale ? `It was: ${state.sentence}` : state.sentence + (state.word === "recording" || state.word === "failing" ? age : "");
+  }
+
+  function showNumbers() {
+    const { counts, speed, disk, quantities } = status, told = [];
+    told.push([counts.images, "images"], [counts.usable, "usable"], [Math.round(speed.recording), "recorded / h"], [Math.round(speed.processing), "processed / h"]);
+    told.push([counts.waiting, speed.hours_to_catch_up ? `waiting, ${duration(3600 * speed.hours_to_catch_up)} of work` : "waiting"]);
+    if (disk) {
+      const left = disk.hours_left === null ? `${bytes(disk.free)} free` : `until the disk is full (${bytes(disk.free)})`;
+      told.push([disk.hours_left === null ? `${((100 * disk.free) / disk.total).toFixed(0)} %` : duration(3600 * disk.hours_left), left]);
+      if (disk.images_left !== null) told.push([disk.images_left, `images fit, ${disk.usable_left === null ? "–" : disk.usable_left} usable`]);
+    }
+    for (const q of Object.values(quantities)) if (q.last_hour !== null && told.length < 12) told.push([number(q.last_hour, q.precision), `${q.caption}, last hour`]);
+    $("numbers").replaceChildren(...told.map(([value, caption]) => element("div", { class: "number" }, element("b", {}, String(value)), element("span", {}, caption))));
+  }
+
+  function showAlerts() {
+    show("alerts-section", status.alerts.length > 0);
+    $("alerts").replaceChildren(...status.alerts.map((alert) => {
+      const over = alert.recovered !== null;
+      const level = over ? "idle" : alert.severe ? "bad" : "warning";
+      const words = { new: "New", acknowledged: "Acknowledged", muted: "Muted", recovered: "Recovered" };
+      const note = `${words[alert.state]}${over ? ` ${clock(alert.recovered)}` : ""}${alert.undelivered ? " · the message could not be delivered" : ""}`;
+      return element("li", { "data-level": level }, element("span", { class: "shape", "aria-hidden": "true" }),
+        element("div", {}, alert.sentence, element("small", {}, over ? note : `${note}. ${alert.hint}`)), element("span", { class: "when" }, moment(alert.began)));
+    }));
+  }
+
+  function showPictures() {
+    show("pictures-section", status.pictures.length > 0);
+    if (!status.pictures.length) return;
+    const of = status.pictures_of;
+    $("pictures-of").textContent = `${of.name ? `${of.name}, ` : ""}recorded ${moment(of.time)}`;
+    const key = status.pictures.map((p) => p.file || p.missing).join();
+    if ($("pictures").dataset.key === key) return;
+    $("pictures").dataset.key = key;
+    $("pictures").replaceChildren(...status.pictures.map((picture) => {
+      const view = picture.file ? element("img", { src: picture.file, alt: picture.label, width: picture.width, height: picture.height, loading: "lazy" }) : element("div", { class: "missing" }, picture.missing);
+      const note = picture.blurred_to ? `blurred to ${picture.blurred_to} Å` : "";
+      return element("figure", {}, view, element("figcaption", {}, picture.label, element("span", { class: "muted" }, note)));
+    }));
+  }
+
+  function rows(id, head, body) {
+    const line = (tag, cells) => element("tr", {}, ...cells.map((cell) => element(tag, {}, String(cell))));
+    $(id).replaceChildren(line("th", head), ...body.map((cells) => line("td", cells)));
+  }
+
+  function showTables() {
+    show("windows-section", status.counts.images > 0);
+    rows("windows", ["Last", "recorded", "processed", "usable", "failed"], status.windows.map((w) => [`${w.hours} h`, w.images, w.processed, w.usable, w.failed]));
+    const failures = status.failures || [];
+    show("failures-section", failures.length > 0);
+    $("failures").replaceChildren(...failures.map((f) => element("li", {}, element("span", {}, `${f.count} ×`), element("div", {}, f.reason), element("span", { class: "when" }, moment(f.last)))));
+    const history = status.history;
+    show("history-section", Boolean(history));
+    if (history) {
+      const known = Object.entries(history.quantities).filter(([name]) => status.quantities[name]);
+      rows("history", ["", "now", "usual", "from", "to"], known.map(([name, h]) => {
+        const q = status.quantities[name];
+        return [q.caption, ...[h.present, h.median, h.low, h.high].map((value) => number(value, q.precision))];
+      }));
+    }
+    showGrid();
+  }
+
+  function showGrid() {
+    const grid = status.grid;
+    show("grid-section", Boolean(grid && grid.squares.length));
+    if (!grid || !grid.squares.length) return;
+    const names = Object.keys(status.quantities).filter((name) => grid.squares.some((s) => s.medians[name] !== undefined));
+    const choice = $("grid-by");
+    if (choice.options.length !== names.length) choice.replaceChildren(...names.map((name) => element("option", { value: name }, status.quantities[name].label)));
+    const by = choice.value || names[0], q = status.quantities[by];
+    const shown = names.slice(0, 5);
+    rows("grid", ["Square", "images", "usable", "holes", ...shown.map((name) => status.quantities[name].caption)], grid.squares.slice().reverse().map((s) => [
+      s.name || s.square, s.images, s.usable, s.holes, ...shown.map((name) => number(s.medians[name], status.quantities[name].precision))]));
+    const placed = grid.squares.filter((s) => s.x !== null && s.y !== null && s.medians[by] !== undefined);
+    $("grid-map").replaceChildren();
+    if (placed.length < 2) return;
+    const values = placed.map((s) => s.medians[by]), low = Math.min(...values), high = Math.max(...values);
+    const xs = placed.map((s) => s.x), ys = placed.map((s) => s.y);
+    const middle = [xs, ys].map((all) => (Math.min(...all) + Math.max(...all)) / 2);
+    const scale = Math.min(340 / Math.max(Math.max(...xs) - Math.min(...xs), 1e-6), 180 / Math.max(Math.max(...ys) - Math.min(...ys), 1e-6));
+    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    svg.setAttribute("viewBox", "0 0 400 240");
+    svg.setAttribute("role", "img");
+    svg.setAttribute("aria-label", `${q.caption} by position on the grid`);
+    for (const s of placed) {
+      const spot = document.createElementNS("http://www.w3.org/2000/svg", "rect"), part = high > low ? (s.medians[by] - low) / (high - low) : 0.5;
+      spot.setAttribute("x", String(194 + scale * (s.x - middle[0])));
+      spot.setAttribute("y", String(114 - scale * (s.y - middle[1])));
+      spot.setAttribute("width", "12");
+      spot.setAttribute("height", "12");
+      spot.setAttribute("fill", "currentColor");
+      spot.setAttribute("fill-opacity", String(0.15 + 0.85 * part));
+      const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
+      title.textContent = `Square ${s.name || s.square}: ${number(s.medians[by], q.precision)} ${q.unit}`;
+      spot.append(title);
+      svg.append(spot);
+    }
+    $("grid-map").append(svg, element("p", { class: "muted" }, `${q.caption}: faint ${number(low, q.precision)}, full ${number(high, q.precision)}; x and y of the stage`));
+  }
+
+  // plots
+
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  async function embed() {
+    documents = null;
+    for (const place of document.querySelectorAll(".plot")) place.replaceChildren();
+    const made = JSON.parse($(dark.matches ? "figures-dark" : "figures-light").textContent);
+    const views = await Bokeh.embed.embed_items(made.documents, made.items);
+    documents = [...new Set(views.flatMap((view) => [...view].map((inner) => inner.model.document)))];
+    if (window.matchMedia("(pointer: fine)").matches) // a finger that drags scrolls the page
+      for (const root of documents[0].roots()) for (const tool of root.toolbar ? root.toolbar.tools : []) if (tool.type === "BoxZoomTool") tool.active = true;
+    draw();
+  }
+  const model = (name) => documents[0].get_model_by_name(name);
+  const zone = (t) => t * 1000 - 60000 * new Date(1000 * t).getTimezoneOffset();
+  const quantile = (sorted, part) => {
+    const at = part * (sorted.length - 1), low = Math.floor(at);
+    return sorted[low] + (at - low) * ((sorted[low + 1] ?? sorted[low]) - sorted[low]);
+  };
+  function valueRange(values, limits) { // as views.monitor.value_range
+    const known = values.filter(Number.isFinite).sort((a, b) => a - b);
+    if (!known.length) return [0, 1];
+    let low = quantile(known, 0.02), high = quantile(known, 0.98);
+    const room = Math.max(high - low, 0.05 * Math.max(Math.abs(high), Math.abs(low))) || 1, bottom = low, top = high;
+    for (const limit of limits) if (limit !== null && bottom - room <= limit && limit <= top + room) { low = Math.min(low, limit); high = Math.max(high, limit); }
+    return [low - 0.12 * room, high + 0.12 * room];
+  }
+  const numbers = (values, count) => (values ? values.map((value) => (value === null ? NaN : value)) : new Array(count).fill(NaN));
+
+  function draw() {
+    if (!documents || !status) return;
+    const data = { time: [], state: [] }, names = Object.keys(status.quantities);
+    for (const name of names) data[name] = [];
+    for (const piece of status.series.pieces) {
+      const part = pieces.get(piece.file);
+      if (!part) continue;
+      for (const t of part.time) data.time.push(t);
+      for (const s of part.state) data.state.push(s);
+      for (const name of names) for (const value of numbers(part.values[name], part.time.length)) data[name].push(value);
+    }
+    const old = status.series.older && pieces.get(status.series.older.file);
+    const past = { time: old ? old.time : [] };
+    const first = past.time.length ? past.time[0] : data.time.length ? data.time[0] : status.made_at - 3600;
+    const session = status.session ? Math.max(first, status.session.begin) : first;
+    const end = status.made_at, begin = hours ? Math.max(end - 3600 * hours, Math.min(first - 60, end - 600)) : Math.min(session, end - 600);
+    let any = false;
+    for (const name of names) {
+      const q = status.quantities[name], figure = model(name), place = $(`plot:${name}`);
+      const inside = data[name].filter((_, i) => data.time[i] >= begin && data.time[i] <= end);
+      const medians = numbers(old && old.values[name], past.time.length);
+      const there = q.known > 0;
+      any = any || there;
+      if (place) place.hidden = !there;
+      const [low, high] = valueRange(inside, [q.low, q.high]);
+      const clamp = (value) => (Number.isFinite(value) ? Math.min(Math.max(value, low), high) : NaN);
+      data[name + DRAWN] = data[name].map(clamp);
+      past[name] = medians;
+      past[name + DRAWN] = medians.map(clamp);
+      if (!figure) continue;
+      figure.y_range.setv({ start: low, end: high });
+      for (const which of ["low", "high"]) {
+        const line = model(`${which}:${name}`);
+        if (line) line.setv({ visible: q[which] !== null, location: q[which] === null ? 0 : q[which] });
+      }
+    }
+    show("plots-section", any || status.counts.images > 0);
+    data.time = data.time.map(zone);
+    past.time = past.time.map(zone);
+    model("series").data = data;
+    model("older").data = past;
+    const { begin: left, seconds, recorded, processed } = status.throughput;
+    model("bars").data = { left: recorded.map((_, i) => zone(left + i * seconds)), right: recorded.map((_, i) => zone(left + (i + 1) * seconds)), recorded, processed };
+    model("span").setv({ start: zone(begin), end: zone(end) });
+  }
+
+  function makeRanges() {
+    $("ranges").replaceChildren(...RANGES.map(([label, value]) => {
+      const button = element("button", { type: "button", "aria-pressed": String(value === hours) }, label);
+      button.addEventListener("click", () => {
+        hours = value;
+        for (const other of $("ranges").children) other.setAttribute("aria-pressed", String(other === button));
+        draw();
+      });
+      return button;
+    }));
+    $("legend").replaceChildren(...["● accepted", "▲ flagged by a rule", "◉ waiting", "✕ failed", "- - limit"].map((text) => element("span", {}, text)));
+  }
+
+  // fetching
+
+  async function get(name, fresh) {
+    const response = await fetch(fresh ? `${name}?t=${Date.now()}` : name, { cache: fresh ? "no-store" : "default" });
+    if (!response.ok) throw new Error(`${name}: ${response.status}`);
+    return response.json();
+  }
+
+  async function refresh() {
+    clearTimeout(waiting);
+    try {
+      const next = await get("status.json", true);
+      if (next.schema > SCHEMA) {
+        $("footer").textContent = "Published by a newer version: load this page again.";
+        location.reload();
+        return;
+      }
+      const wanted = next.series.pieces.map((piece) => piece.file).concat(next.series.older ? [next.series.older.file] : []);
+      await Promise.all(wanted.filter((file) => !pieces.has(file)).map(async (file) => pieces.set(file, await get(file, false))));
+      for (const file of [...pieces.keys()]) if (!wanted.includes(file)) pieces.delete(file);
+      status = next;
+      reached = true;
+      document.title = `${status.title || "Session"}: ${status.state.word}`;
+      $("title").textContent = [status.title, status.microscope].filter(Boolean).join(" · ") || "Session";
+      $("footer").textContent = `Updated ${moment(status.made_at)}; every ${status.refresh} s. Times are those of this device.${status.blur ? ` Images are blurred to ${status.blur} Å.` : ""}`;
+      showNumbers();
+      showAlerts();
+      showPictures();
+      showTables();
+      draw();
+    } catch (error) {
+      reached = false; // a state that was being replaced, or no network: the next try will tell
+    }
+    showState();
+    waiting = setTimeout(refresh, 1000 * (reached && status ? Math.max(5, status.refresh) : 10));
+  }
+
+  makeRanges();
+  $("grid-by").addEventListener("change", () => status && showGrid());
+  dark.addEventListener("change", embed);
+  setInterval(showState, 1000);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
+  embed();
+  refresh();
+})();

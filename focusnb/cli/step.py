@@ -55,9 +55,9 @@ def show(
         for spec in model.specs():
             default = f" [{spec.default}]" if title == "Parameters" and spec.default is not None else ""
             optional = " (optional)" if title == "Needs" and not spec.required else ""
-            limits = f" {spec.limits_text}" * bool(
-                spec.limits
-            ) + f" one of {', '.join(map(str, spec.choices))}" * bool(spec.choices)
+            limits = f" {spec.limits_text}" * bool(spec.limits) + f" one of {', '.join(map(str, spec.choices))}" * bool(
+                spec.choices
+            )
             print(f"  {spec.name:28s} {spec.caption}{default}{limits}{optional}  {spec.help}".rstrip())
 
 

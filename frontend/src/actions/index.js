@@ -2,24 +2,10 @@
 
 import { Check, Copy } from "lucide";
 
+import { copyText } from "../common/clipboard.js";
 import { begin, h } from "../common/dom.js";
 import { icon, iconButton } from "../common/icons.js";
 import STYLES from "./styles.css";
-
-// A page that came over plain http has no clipboard of the newer kind.
-async function copy(text) {
-  if (navigator.clipboard && window.isSecureContext) {
-    await navigator.clipboard.writeText(text);
-    return;
-  }
-  const area = h("textarea", { class: "fnb-hidden", "aria-hidden": "true" });
-  area.value = text;
-  document.body.append(area);
-  area.select();
-  const done = document.execCommand("copy");
-  area.remove();
-  if (!done) throw new Error("the browser did not let it be copied");
-}
 
 function download(name, type, content) {
   const link = h("a", { href: URL.createObjectURL(new Blob([content], { type })), download: name });
@@ -34,7 +20,7 @@ function render({ model, el }) {
   const text = h("pre", { tabindex: 0, "aria-label": "The same as Python code" });
   const button = iconButton(Copy, "Copy as code", async () => {
     try {
-      await copy(model.get("text"));
+      await copyText(model.get("text"));
       button.replaceChildren(icon(Check, "Copied"));
       setTimeout(() => button.replaceChildren(icon(Copy, "Copy as code")), 1500);
     } catch {

@@ -13,14 +13,14 @@ function render({ model, el }) {
   let shown = {};
   const head = h("div", { class: "head" });
   const failures = h("div", { class: "failures" });
-  const tabs = h("div", { class: "tabs", role: "tablist", "aria-label": "What is known of the exposure" });
+  const tabs = h("div", { class: "tabs fnb-tabs", role: "tablist", "aria-label": "What is known of the exposure" });
   const find = h("input", { class: "fnb-input find", type: "search", placeholder: "Find a value", "aria-label": "Find a value" });
   const page = h("div", { class: "page", role: "tabpanel", tabindex: 0 });
   const bar = h("div", { class: "bar" }, tabs, find);
   el.append(head, failures, bar, page);
 
   const buttons = TABS.map((name) =>
-    h("button", { type: "button", class: "tab", role: "tab", onclick: () => choose(name) }, name),
+    h("button", { type: "button", class: "fnb-tab", role: "tab", onclick: () => choose(name) }, name),
   );
   tabs.append(...buttons);
 

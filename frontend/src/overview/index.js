@@ -93,7 +93,7 @@ class View {
     const place = h("div", { class: "place" }, this.previous, this.where, this.next);
     const head = h("div", { class: "head" }, h("div", { class: "who" }, this.name, this.marks), place);
 
-    this.tabs = h("div", { class: "tabs", role: "tablist", "aria-label": "Overviews" });
+    this.tabs = h("div", { class: "tabs fnb-tabs", role: "tablist", "aria-label": "Overviews" });
     this.flip = iconButton(ArrowLeftRight, "Flip with its partner (F)", () => this.toggleFlip());
     this.adjust = iconButton(Contrast, "Brightness and contrast", () => this.#toggleSliders());
     this.help = iconButton(CircleQuestionMark, "Keys (?)", () => this.#toggleKeys());
@@ -281,7 +281,7 @@ class View {
         const choose = () => this.#choose(place);
         return h(
           "button",
-          { type: "button", role: "tab", class: "tab", "aria-selected": String(chosen), onclick: choose, title: `${overview.title} (${place + 1})` },
+          { type: "button", role: "tab", class: "fnb-tab", "aria-selected": String(chosen), onclick: choose, title: `${overview.title} (${place + 1})` },
           overview.title,
         );
       }),

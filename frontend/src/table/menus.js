@@ -24,7 +24,7 @@ import { flag, state } from "../common/icons.js";
 import { AutoSelect } from "./autoselect.js";
 import { number } from "./body.js";
 import { openChooser } from "./chooser.js";
-import { copyText } from "./clipboard.js";
+import { copyText } from "../common/clipboard.js";
 import { KEYS } from "./keys.js";
 import { entry, heading, line, Popup } from "./popup.js";
 

@@ -1,6 +1,6 @@
 // Putting text on the clipboard, also from a page that came over plain http.
 
-import { h } from "../common/dom.js";
+import { h } from "./dom.js";
 
 export async function copyText(text) {
   if (navigator.clipboard && window.isSecureContext) {
@@ -13,5 +13,5 @@ export async function copyText(text) {
   area.select();
   const done = document.execCommand("copy");
   area.remove();
-  if (!done) throw new Error("not copied");
+  if (!done) throw new Error("the browser did not let it be copied");
 }

@@ -178,7 +178,10 @@ def _facts_of(movie: Path, given: Mapping[str, Any], chain: Sequence[type[Step]]
             raise FormatError(f"{movie}: holds {opened.shape[0]} frame, a movie has several; is it an image?")
     report = ImportReport()
     candidates, _ = gather_facts(movie, given, report, keep=lambda named, label: str(named.resolve()))
-    for message in (*report.messages, *(f"{movie.name}: {told}" for told in fact_rules.disagreements(candidates))):
+    for message in (
+        *report.messages,
+        *(f"{movie.name}: {told.sentence}" for told in fact_rules.disagreements(candidates)),
+    ):
         say(message)
     known = {
         **fact_rules.resolve(candidates),

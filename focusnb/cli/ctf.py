@@ -238,8 +238,8 @@ def _known(path: Path, asked: _Asked, report: Any) -> _Known:
             candidates = {**candidates, "pixel_size": own}
         facts = fact_rules.resolve(candidates)
         used = {spec.name: candidates[spec.name] for spec in asked.needed if spec.name in facts}
-        for message in fact_rules.disagreements(used):
-            report.tell(message, about=path.name)
+        for told in fact_rules.disagreements(used):
+            report.tell(told.sentence, about=path.name)
         missing = tuple(spec for spec in asked.needed if spec.name not in facts)
         if "pixel_size" in facts:
             value, origin = facts["pixel_size"]

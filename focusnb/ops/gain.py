@@ -55,12 +55,24 @@ class GainFit:
     verdict : "as given", "another fits better", or "uncertain" where the counts do not suffice to tell
     best : the orientation that fits best; as given where that is uncertain
     correlation, given_correlation : of the mean raw frame with 1 / gain in the best and in the given orientation
+    correlations : of every orientation that the shape allows, the largest first
+    scale : what a correlation is multiplied by to tell how much of the pattern of 1 / gain the counts show: 1 where the
+        reference is that of the camera, 0 where the counts do not know it, below 0 for its inverse
+    pixels : number of pixels compared; unrelated noise gives correlations of 1 / sqrt(pixels)
     """
 
     verdict: str
     best: Orientation
     correlation: float
     given_correlation: float
+    correlations: tuple[tuple[Orientation, float], ...] = ()
+    scale: float = 0.0
+    pixels: int = 0
+
+    @property
+    def pattern(self) -> float:
+        """How much of the pattern of 1 / gain, as it was given, the counts show."""
+        return self.scale * self.given_correlation
 
 
 @dataclass(frozen=True)
@@ -134,7 +146,7 @@ def find_orientation(mean_of_raw_frames: Array, gain: Array) -> FoundOrientation
         raise ValueError(
             f"a gain of {_shape(gain)} pixels fits frames of {_shape(mean_of_raw_frames)} in no orientation"
         )
-    ranked = _ranked(mean_of_raw_frames, gain, allowed)
+    ranked, _ = _ranked(mean_of_raw_frames, gain, allowed)
     correlation, best = ranked[0]
     second_correlation, second = ranked[1] if len(ranked) > 1 else (0.0, None)
     margin = MARGIN / math.sqrt(mean_of_raw_frames.size)
@@ -165,12 +177,21 @@ def check_orientation(mean_of_corrected_frames: Array, gain: Array, *, given: Or
     raw = xp.where(good, corrected / xp.where(good, multiplied, 1.0), corrected)
     read = xp.rot90(xp.flip(multiplied, axis=0) if given.flip else multiplied, -given.rotation % 4)
     allowed = orientations(shape if given.rotation % 2 == 0 else shape[::-1], shape)
-    ranked = _ranked(raw, read, allowed)
+    ranked, scale = _ranked(raw, read, allowed)
     (correlation, best), second = ranked[0], ranked[1][0]
     used = next(value for value, orientation in ranked if orientation == given)
+    verdict = "as given" if best == given else "another fits better"
     if correlation - max(second, 0.0) <= MARGIN / math.sqrt(raw.size):
-        return GainFit("uncertain", given, used, used)
-    return GainFit("as given" if best == given else "another fits better", best, correlation, used)
+        verdict, best, correlation = "uncertain", given, used
+    return GainFit(
+        verdict,
+        best,
+        correlation,
+        used,
+        correlations=tuple((orientation, value) for value, orientation in ranked),
+        scale=scale,
+        pixels=int(raw.size),
+    )
 
 
 def sample_windows(image: Array, *, size: int = WINDOW) -> Array | None:
@@ -190,6 +211,12 @@ def sample_windows(image: Array, *, size: int = WINDOW) -> Array | None:
     stacked = xp.concatenate(windows, axis=0)
     mean = float(stacked.mean(dtype=xp.float64)) if stacked.size else 0.0
     return (stacked / mean).astype(xp.float32) if mean > 0 else None
+
+
+def gain_contrast(gain: Array) -> float:
+    """Return the pattern of a gain reference (y, x) as ``residual_gain`` would measure it: RMS relative to the mean."""
+    xp = array_namespace(gain)
+    return _spread(_local_contrast(xp.where(gain > 0, gain, 1.0), width=_SMOOTH, outlier=6.0))
 
 
 def residual_gain(even_mean: Array, odd_mean: Array) -> ResidualGain:
@@ -220,15 +247,24 @@ def _middle(length: int) -> slice:
     return slice(start, start + width)
 
 
-def _ranked(raw: Array, gain: Array, allowed: tuple[Orientation, ...]) -> list[tuple[float, Orientation]]:
-    """Return the correlation of raw counts (y, x) with 1 / gain for these orientations, the largest first."""
+def _ranked(raw: Array, gain: Array, allowed: tuple[Orientation, ...]) -> tuple[list[tuple[float, Orientation]], float]:
+    """Return the correlation of raw counts (y, x) with 1 / gain for these orientations, the largest first.
+
+    Beside it the spread of the counts over that of 1 / gain, by which a correlation becomes a slope.
+    """
     xp = array_namespace(raw, gain)
-    pattern = _local_contrast(raw)
     good = gain > 0
+    pattern = _local_contrast(raw)
     response = _local_contrast(xp.where(good, 1.0 / xp.where(good, gain, 1.0), 0.0))
-    norm = math.sqrt(float((pattern**2).sum()) * float((response**2).sum())) or 1.0
+    there, wanted = float((pattern**2).sum()), float((response**2).sum())
+    norm = math.sqrt(there * wanted) or 1.0
     values = [float((pattern * orient_gain(response, rotation=o.rotation, flip=o.flip)).sum()) / norm for o in allowed]
-    return sorted(zip(values, allowed, strict=True), key=lambda pair: pair[0], reverse=True)
+    ranked = sorted(zip(values, allowed, strict=True), key=lambda pair: pair[0], reverse=True)
+    return ranked, math.sqrt(there / wanted) if wanted > 0 else 0.0
+
+
+def _spread(contrast: Array) -> float:
+    return math.sqrt(float((contrast**2).mean()))
 
 
 def _local_contrast(image: Array, *, width: int = 9, outlier: float = 4.0) -> Array:

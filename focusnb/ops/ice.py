@@ -95,7 +95,11 @@ def measure_ice(image: Array, *, pixel_size: float) -> Ice:
 
     image : (y, x), numpy or cupy; pixel_size : Å/px of this image
     """
-    spectrum = amplitudes(image, pixel_size)
+    return measure_rings(amplitudes(image, pixel_size))
+
+
+def measure_rings(spectrum: Amplitudes) -> Ice:
+    """Measure crystalline ice on the amplitudes of an image's transform."""
     ring = find_ice_ring(spectrum)
     return Ice(
         iciness=iciness(spectrum),

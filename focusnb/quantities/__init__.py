@@ -19,6 +19,7 @@ ExposureKind = Annotated[
 ]
 MovieFile = Annotated[str, file("Movie", star="rlnMicrographMovieName", help="The recorded frames.")]
 ImageFile = Annotated[str, file("Image", help="A recorded image or a sum made elsewhere.")]
+AlignedMovie = Annotated[str, file("Aligned movie", help="The movie's frames as another program has aligned them.")]
 GainReference = Annotated[
     str, file("Gain reference", star="rlnMicrographGainName", help="Multiplied with every frame; 0 marks a bad pixel.")
 ]
@@ -132,6 +133,15 @@ Hole = Annotated[str, quantity("Hole", group="Stage")]
 AcquisitionArea = Annotated[
     str, quantity("Acquisition area", group="Stage", help="Shots of the same image shift share it.")
 ]
+Session = Annotated[str, quantity("Session", group="Recording", help="Of the microscope, as its software names it.")]
+Series = Annotated[
+    str, quantity("Series", group="Recording", help="Tilt series, position or prefix its exposures are named after.")
+]
+ExposureNumber = Annotated[
+    int, quantity("Exposure number", unit="", group="Recording", ge=0, help="Counted by the microscope's software.")
+]
+Preset = Annotated[str, quantity("Preset", group="Recording", help="Settings of the microscope, by name.")]
+Grid = Annotated[str, quantity("Grid", group="Stage")]
 
 
 class Acquisition(Declared):
@@ -140,6 +150,7 @@ class Acquisition(Declared):
     kind: ExposureKind = "movie"
     movie: MovieFile | None = None
     image: ImageFile | None = None
+    aligned_movie: AlignedMovie | None = None
     gain_reference: GainReference | None = None
     gain_rotation: GainRotation = 0
     gain_flip: GainFlip = False
@@ -175,9 +186,17 @@ class Acquisition(Declared):
     square: Square | None = None
     hole: Hole | None = None
     acquisition_area: AcquisitionArea | None = None
+    session: Session | None = None
+    series: Series | None = None
+    exposure_number: ExposureNumber | None = None
+    preset: Preset | None = None
+    grid: Grid | None = None
 
 
 FILE_FACTS: tuple[str, ...] = tuple(spec.name for spec in Acquisition.specs() if spec.kind == "file")
+
+IMPORTED = ("movie", "image", "aligned_movie", "metadata")
+"""Facts that are files of the import, so that nobody sets them."""
 
 # Findings: prepare
 Frames = Annotated[str, transient("Corrected frames", help="The movie, corrected frame by frame as it is read.")]

@@ -20,7 +20,7 @@ from focusnb.cli import main
 from focusnb.io.mrc import write_mrc
 from focusnb.project.exports.tables import encode_exposures
 from focusnb.project.project import Project
-from focusnb.quantities import Acquisition
+from focusnb.quantities import IMPORTED, Acquisition
 from tests.unprivileged import run_as_nobody
 
 MAIN = "from focusnb.cli import main; main()"
@@ -71,8 +71,9 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert (made.status, made.out) == (0, b""), made.err
     assert "Single particle project made" in made.err
     added = focusnb(
-        "import", folder / "project", camera, "--kind", "image", "--set", "voltage=300", "--set", "tilt_angle=-3.5"
-    )
+        "import", folder / "project", camera, "--kind", "image", "--set", "voltage=300", "--set", "tilt_angle=-3.5",
+        "--delay", 0,
+    )  # fmt: skip
     assert (added.status, added.out) == (0, b""), added.err
     assert "2 imported" in added.err
     ran = shell("run", folder / "project", "--until-idle", "--workers", 0)
@@ -178,7 +179,7 @@ def test_every_command_explains_itself() -> None:
         assert f"\n│ {command} " in top.out.decode() or f" {command} " in top.out.decode()
     text = " ".join(focusnb("import", "--help").out.decode().replace("│", " ").split())
     for spec in Acquisition.specs():
-        assert spec.name in text
+        assert spec.name in text or spec.name in IMPORTED
 
 
 def test_options_and_descriptions_come_from_the_declarations(work: Path) -> None:
@@ -192,7 +193,7 @@ def test_options_and_descriptions_come_from_the_declarations(work: Path) -> None
         assert ended.status == 0
         assert "--target-pixel-size" in text
         assert "--no-dose-weighting" in text
-        assert "Target pixel size (Å/px). Crop the sums in Fourier space" in text
+        assert "Target pixel size (Å/px). Crop in Fourier space" in text
         assert "> 0." in text
     listed = focusnb("step", "list").out.decode()
     assert "align_frames" in listed

@@ -128,6 +128,25 @@ def test_what_does_not_suffice_is_uncertain(reason: str) -> None:
     assert (fit.verdict, fit.best) == ("uncertain", Orientation(0, False))
 
 
+@pytest.mark.parametrize("recorded", ["raw", "corrected already", "changed by half", "inverse"])
+def test_how_much_of_the_pattern_the_counts_show(recorded: str) -> None:
+    reference = reference_of((300, 320))
+    there = {"raw": 1.0, "corrected already": 0.0, "changed by half": 0.5, "inverse": -1.0}[recorded]
+    raw = movie_mean(np.where(reference > 0, np.maximum(reference, 0.01) ** there, 0), 40.0)
+    fit = gain.check_orientation(raw * reference, reference, given=Orientation(0, False))
+    assert fit.pattern == pytest.approx(there, abs=0.06)
+    assert dict(fit.correlations)[Orientation(0, False)] == fit.given_correlation
+    assert [value for _, value in fit.correlations] == sorted((v for _, v in fit.correlations), reverse=True)
+    assert fit.pixels == 300 * 320
+
+
+def test_contrast_of_a_reference() -> None:
+    reference = reference_of((300, 320), rms=0.05)
+    reference[10, 10] = 0
+    assert gain.gain_contrast(reference) == pytest.approx(0.05, rel=0.1)
+    assert gain.gain_contrast(np.ones((64, 64), np.float32)) == 0
+
+
 def test_windows_are_the_middles_of_the_quadrants() -> None:
     image = np.add.outer(1000.0 * np.arange(20), np.arange(30)).astype(np.float32)
     windows = gain.sample_windows(image, size=4)

@@ -58,7 +58,7 @@ class AlignFrames(Step):
 
     name = "align_frames"
     title = "Align the frames"
-    version = "1"
+    version = "2"
     category = "align"
     gpu = "uses"
 
@@ -110,6 +110,7 @@ class AlignFrames(Step):
     def run(self, inputs: Inputs, params: Params, work: Work) -> AlignedFrames:
         """Estimate the motion, sum, describe."""
         name, pixel_size = Path(inputs.movie).name, inputs.movie_pixel_size or inputs.pixel_size
+        target = choices.check_target(name, pixel_size, params.target_pixel_size)
         mode: Mode = "exact" if params.exact_sums else "fused"
         try:
             frames, first = _used(work["frames"], params)
@@ -137,7 +138,7 @@ class AlignFrames(Step):
                 frames,
                 field,
                 pixel_size=pixel_size,
-                target_pixel_size=params.target_pixel_size,
+                target_pixel_size=target,
                 dose=dose if params.dose_weighting else None,
                 halves=params.halves,
                 mode=mode,

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from focusnb.errors import StepError
 from focusnb.parameters import quantity
+
+SAME_PIXEL_SIZE = 1e-3
+"""Relative difference below which two pixel sizes are one."""
 
 DoseWeighting = Annotated[
     bool,
@@ -20,7 +24,7 @@ TargetPixelSize = Annotated[
         group="Sums",
         gt=0,
         precision=4,
-        help="Crop the sums in Fourier space to this pixel size; empty keeps that of the movie.",
+        help="Crop in Fourier space to this pixel size, as near as sizes allow; empty keeps that of the file.",
     ),
 ]
 CriticalDoseFactor = Annotated[
@@ -106,3 +110,18 @@ ReferenceFrame = Annotated[
         help="The micrograph shows the specimen as this frame does; empty takes the first used.",
     ),
 ]
+
+
+def check_target(name: str, pixel_size: float, target: float | None) -> float | None:
+    """Return the pixel size an image is to be cropped to, in Å/px; None where it keeps its own.
+
+    Raises StepError where the target is finer: there is nothing to fill the new pixels with.
+    """
+    if target is None or abs(target / pixel_size - 1) <= SAME_PIXEL_SIZE:
+        return None
+    if target < pixel_size:
+        raise StepError(
+            f"{name}: its pixels of {pixel_size:.4g} Å cannot become finer ones of {target:.4g} Å; set "
+            f"target_pixel_size to {pixel_size:.4g} Å or more, or choose another for its group"
+        )
+    return target

@@ -28,6 +28,15 @@ from focusnb.quantities import (
     UnalignedSum,
     UnalignedWindows,
 )
+from focusnb.quantities.court import (
+    BadLines,
+    CameraCurves,
+    CountsPerElectronMeasured,
+    DeadPixels,
+    GainPattern,
+    HotPixels,
+    OddFrames,
+)
 from focusnb.steps.base import StepResults
 
 
@@ -60,6 +69,13 @@ class PreparedMovie(StepResults):
     unaligned_sum: UnalignedSum | None = None
     bad_pixels: BadPixels | None = None
     gain_fit: GainFit | None = None
+    gain_pattern: GainPattern | None = None
+    hot_pixels: HotPixels | None = None
+    dead_pixels: DeadPixels | None = None
+    bad_lines: BadLines | None = None
+    odd_frames: OddFrames | None = None
+    counts_per_electron_measured: CountsPerElectronMeasured | None = None
+    camera_curves: CameraCurves | None = None
     mean_counts: MeanCounts | None = None
     dose_rate: DoseRate | None = None
     dose_per_frame_measured: DosePerFrameMeasured | None = None

@@ -12,8 +12,10 @@ from focusnb.errors import StepError
 from focusnb.io.images import read_image
 from focusnb.io.movies import open_movie
 from focusnb.ops import preview
+from focusnb.ops.fourier import crop_to_pixel_size
 from focusnb.quantities import ImageFile, PixelSize
-from focusnb.steps.base import Cost, Step, StepInputs
+from focusnb.steps.align import choices
+from focusnb.steps.base import Cost, Step, StepInputs, StepParams
 from focusnb.steps.prepare import PreparedImage
 from focusnb.steps.work import Work
 
@@ -23,7 +25,7 @@ class PrepareImage(Step):
 
     name = "prepare_image"
     title = "Prepare the image"
-    version = "1"
+    version = "2"
     category = "prepare"
 
     class Inputs(StepInputs):
@@ -31,6 +33,11 @@ class PrepareImage(Step):
 
         image: ImageFile
         pixel_size: PixelSize
+
+    class Params(StepParams):
+        """What pixel size it is brought to."""
+
+        target_pixel_size: choices.TargetPixelSize | None = None
 
     Results = PreparedImage
 
@@ -45,18 +52,22 @@ class PrepareImage(Step):
         pixels = int(facts.get("width") or 4096) * int(facts.get("height") or 4096)
         return Cost(memory=300_000_000 + 16 * pixels)
 
-    def run(self, inputs: Inputs, params: Any, work: Work) -> PreparedImage:
-        """Read it and keep it in the project's own format."""
+    def run(self, inputs: Inputs, params: Params, work: Work) -> PreparedImage:
+        """Read it, crop it if asked, and keep it in the project's own format."""
+        name = Path(inputs.image).name
+        target = choices.check_target(name, inputs.pixel_size, params.target_pixel_size)
         data = read_image(inputs.image).data
         wrong = int(data.size - np.count_nonzero(np.isfinite(data)))
         if wrong:
-            raise StepError(
-                f"{Path(inputs.image).name}: {wrong} of {data.size} pixels are not numbers; export it again"
-            )
+            raise StepError(f"{name}: {wrong} of {data.size} pixels are not numbers; export it again")
+        reached, image = inputs.pixel_size, work.xp.asarray(data)
+        if target is not None:
+            try:
+                image, reached = crop_to_pixel_size(image, inputs.pixel_size, target)
+            except ValueError as error:
+                raise StepError(f"{name}: {error}") from error
         return PreparedImage(
-            micrograph=work.save("micrograph", work.xp.asarray(data), pixel_size=inputs.pixel_size),
-            micrograph_pixel_size=inputs.pixel_size,
-            micrograph_preview=work.save(
-                "micrograph_preview", preview.micrograph_preview(data, pixel_size=inputs.pixel_size)
-            ),
+            micrograph=work.save("micrograph", image, pixel_size=reached),
+            micrograph_pixel_size=reached,
+            micrograph_preview=work.save("micrograph_preview", preview.micrograph_preview(image, pixel_size=reached)),
         )

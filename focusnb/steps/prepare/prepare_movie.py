@@ -17,7 +17,7 @@ from focusnb.ops import preview, statistics, transfer
 from focusnb.ops.backend import Array
 from focusnb.ops.defects import fill_bad_pixels, find_hot_pixels, prepare_bad_pixels
 from focusnb.ops.frames import CorrectedFrames
-from focusnb.ops.gain import Orientation, bad_gain_pixels, check_orientation, orient_gain, sample_windows
+from focusnb.ops.gain import GainFit, Orientation, bad_gain_pixels, check_orientation, orient_gain, sample_windows
 from focusnb.ops.motion.band import choose_binning
 from focusnb.ops.spectrum import choose_sampling, power_spectrum
 from focusnb.parameters import quantity
@@ -37,6 +37,7 @@ from focusnb.quantities import (
 )
 from focusnb.steps.base import Cost, Step, StepInputs, StepParams
 from focusnb.steps.prepare import PreparedMovie, device_memory
+from focusnb.steps.prepare.camera import Camera
 from focusnb.steps.work import Work
 
 FindHotPixels = Annotated[
@@ -84,7 +85,7 @@ class PrepareMovie(Step):
 
     name = "prepare_movie"
     title = "Prepare the movie"
-    version = "1"
+    version = "2"
     category = "prepare"
     gpu = "uses"
 
@@ -150,7 +151,7 @@ class PrepareMovie(Step):
         gain = self._gain(inputs, frame_shape, of_eer, work)
         work.report("Finding bad pixels", 0.5)
         try:
-            frames, bad, mean = self._correct(inputs, params, raw, held, gain, work)
+            frames, mean, camera = self._correct(inputs, params, raw, held, gain, work)
         except ValueError as error:
             raise StepError(f"{Path(inputs.movie).name}: {error}") from error
         work["frames"] = frames
@@ -160,7 +161,10 @@ class PrepareMovie(Step):
         physical = pixel_size * super_resolution
         measured = statistics.dose_from_counts(counts, physical, factor=params.dose_factor) if counts > 0 else None
         used, origin = _dose(inputs, len(frames), measured, of_eer)
+        bad = 0 if frames.bad_pixels is None else len(frames.bad_pixels)
         work.report(f"{len(frames)} frames, {bad} bad pixels, {counts:.3f} e⁻/px/frame", 0.8)
+        if camera.odd_frames:
+            work.report(f"{camera.odd_frames} frames have far fewer or more counts than the others, or are not whole")
         fit = None if gain is None else _check_gain(inputs, mean, gain, work)
         windows = None if work.session is None else sample_windows(mean)
         before = work.save("unaligned_preview", preview.micrograph_preview(mean, pixel_size=pixel_size))
@@ -174,7 +178,8 @@ class PrepareMovie(Step):
             eer_grouping=len(groups[0]) if of_eer and len({len(group) for group in groups}) == 1 else None,
             unaligned_sum="unaligned_sum",
             bad_pixels=bad,
-            gain_fit=fit,  # type: ignore[arg-type]
+            gain_fit=None if fit is None else fit.verdict,  # type: ignore[arg-type]
+            **camera.findings(fit),
             mean_counts=counts,
             dose_rate=statistics.dose_rate(counts, inputs.exposure_time / len(frames))
             if inputs.exposure_time
@@ -185,6 +190,7 @@ class PrepareMovie(Step):
             unaligned_windows=None
             if windows is None
             else work.save("unaligned_windows", windows, pixel_size=pixel_size, dtype="float16"),
+            camera_curves=work.save("camera_curves", camera.curves(fit, gain)),
             unaligned_preview=before,
             unaligned_spectrum_preview=work.save(
                 "unaligned_spectrum_preview",
@@ -211,22 +217,23 @@ class PrepareMovie(Step):
     @staticmethod
     def _correct(
         inputs: Inputs, params: Params, raw: Array, held: dict[str, Any], gain: Array | None, work: Work
-    ) -> tuple[CorrectedFrames, int, Array]:
+    ) -> tuple[CorrectedFrames, Array, Camera]:
         xp, shape = work.xp, (int(raw.shape[1]), int(raw.shape[2]))
-        bad = xp.zeros(shape, dtype=bool) if gain is None else bad_gain_pixels(gain)
+        known, listed = xp.zeros(shape, dtype=bool) if gain is None else bad_gain_pixels(gain), None
         if inputs.defects is not None:
-            known = _reference(inputs, inputs.defects, lambda path: read_defects(path, frame_shape=shape))
-            bad = bad | xp.asarray(known)
+            listed = xp.asarray(_reference(inputs, inputs.defects, lambda path: read_defects(path, frame_shape=shape)))
+            known = known | listed
         scale = 1 / inputs.counts_per_electron
         total = CorrectedFrames(raw, gain=gain, counts_scale=scale, **held).sum()
-        if params.find_hot_pixels:
-            bad = bad | find_hot_pixels(total, known=bad)
-        bad_pixels = prepare_bad_pixels(bad)
+        hot = find_hot_pixels(total, known=known)
+        bad_pixels = prepare_bad_pixels(known | hot if params.find_hot_pixels else known)
+        filled = fill_bad_pixels(total, bad_pixels)
+        camera = Camera.of(raw, total, filled, hot=hot, known=known, listed=listed)
         # in place, once for all steps: they would each copy every frame
         frames = CorrectedFrames(
             raw, gain=gain, bad_pixels=bad_pixels, seed=work.seed, counts_scale=scale, in_place=True, **held
         )
-        return frames, len(bad_pixels), fill_bad_pixels(total, bad_pixels) / len(frames)
+        return frames, filled / len(frames), camera
 
 
 def _read(movie: Movie, xp: Any, pixel_size: float) -> tuple[Array, dict[str, Any]]:
@@ -258,8 +265,8 @@ def _reference(inputs: PrepareMovie.Inputs, path: str, read: Callable[[str], Arr
         raise FormatError(f"{Path(inputs.movie).name}: {told}") from error
 
 
-def _check_gain(inputs: PrepareMovie.Inputs, mean: Array, gain: Array, work: Work) -> str:
-    """Whether the counts fit the gain reference as it lies; says how it should lie if they fit another way better."""
+def _check_gain(inputs: PrepareMovie.Inputs, mean: Array, gain: Array, work: Work) -> GainFit:
+    """Look whether the counts fit the gain reference as it lies; says how it should lie where they fit another way."""
     fit = check_orientation(mean, gain, given=Orientation(inputs.gain_rotation % 4, inputs.gain_flip))
     if fit.verdict == "another fits better":
         given = round(fit.given_correlation, 2) + 0.0  # never "-0.00"
@@ -269,7 +276,7 @@ def _check_gain(inputs: PrepareMovie.Inputs, mean: Array, gain: Array, work: Wor
             f"{fit.correlation:.2f} against {given:.2f} as given): set "
             f"gain_rotation={fit.best.rotation}, gain_flip={'yes' if fit.best.flip else 'no'}"
         )
-    return fit.verdict
+    return fit
 
 
 def _read_gain(path: str, *, frame_shape: tuple[int, int], of_eer: bool) -> Array:

@@ -34,6 +34,7 @@ from focusnb.quantities import (
     StripeMeasure,
     TextureExcess,
 )
+from focusnb.quantities.court import RingProfile
 from focusnb.steps.base import StepResults
 
 
@@ -56,6 +57,7 @@ class MeasuredImage(StepResults):
     ice_ring_excess: IceRingExcess | None = None
     ice_ring_position: IceRingPosition | None = None
     ice_ring_strength: IceRingStrength | None = None
+    ring_profile: RingProfile | None = None
     image_stddev_relative: ImageStddevRelative | None = None
     stripe_measure: StripeMeasure | None = None
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from focusnb.ops import statistics
-from focusnb.ops.ice import measure_ice
+from focusnb.ops.ice import amplitudes, measure_rings
+from focusnb.ops.rings import spectrum_profile
 from focusnb.quantities import Micrograph, MicrographPixelSize, UnalignedSum
 from focusnb.steps.base import Step, StepInputs
 from focusnb.steps.statistics import MeasuredImage
@@ -15,7 +18,7 @@ class MeasureImage(Step):
 
     name = "measure_image"
     title = "Measure ice and image"
-    version = "2"
+    version = "3"
     category = "statistics"
     gpu = "uses"
 
@@ -31,7 +34,9 @@ class MeasureImage(Step):
     def run(self, inputs: Inputs, params: object, work: Work) -> MeasuredImage:
         """Measure."""
         image = work["micrograph"]
-        ice = measure_ice(image, pixel_size=inputs.micrograph_pixel_size)
+        spectrum = amplitudes(image, inputs.micrograph_pixel_size)
+        ice = measure_rings(spectrum)
+        frequency, profile = spectrum_profile(spectrum)
         unaligned = work["unaligned_sum"] if inputs.unaligned_sum else image
         return MeasuredImage(
             iciness=ice.iciness,
@@ -40,6 +45,10 @@ class MeasureImage(Step):
             ice_ring_excess=ice.ice_ring_excess,
             ice_ring_position=ice.ice_ring_position,
             ice_ring_strength=ice.ice_ring_strength,
+            ring_profile=work.save(
+                "ring_profile",
+                {"frequency": np.round(frequency, 6), "amplitude": [float(f"{value:.5g}") for value in profile]},
+            ),
             image_stddev_relative=statistics.image_stddev_relative(unaligned),
             stripe_measure=statistics.stripe_measure(unaligned),
         )

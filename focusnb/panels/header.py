@@ -64,8 +64,7 @@ class ProjectHeader(Panel):
 
 
 def _count(number: int, name: str) -> str:
-    grouped = f"{number:,}".replace(",", "\u2009")
-    return f'<div class="fnb-count"><span class="fnb-count-number">{grouped}</span>{state(name)}</div>'
+    return f'<div class="fnb-count"><span class="fnb-count-number">{number:,}</span>{state(name)}</div>'
 
 
 def _live(health: Health) -> str:

@@ -285,11 +285,11 @@ class Plots(Panel):
         shown = [category for category in marks.categories if self._colour.value != "none"]
         words = [html.escape(names.get(category.name, category.name)) for category in shown]
         parts = (
-            f'<span><i style="background:{category.colour}"></i>{word} <b>{category.number}</b></span>'
+            f'<span><i style="background:{category.colour}"></i>{word} <b>{category.number:,}</b></span>'
             for category, word in zip(shown, words, strict=True)
         )
         self._key.value = f'<div class="fnb-plots-key">{"".join(parts)}</div>'
-        self._count.value = f"{marked} of {total} marked" if marked else f"{total} exposures"
+        self._count.value = f"{marked:,} of {total:,} marked" if marked else f"{total:,} exposures"
         self._clear.disabled = not marked
 
     # The brush

@@ -303,7 +303,7 @@ class View {
   // Showing
 
   #showPlace() {
-    this.where.textContent = this.place === null ? "" : `${this.place.toLocaleString("en").replaceAll(",", " ")} / ${this.total.toLocaleString("en").replaceAll(",", " ")}`;
+    this.where.textContent = this.place === null ? "" : `${this.place.toLocaleString("en")} / ${this.total.toLocaleString("en")}`;
     this.previous.disabled = this.place === null || this.place <= 1;
     this.next.disabled = this.place === null || this.place >= this.total;
   }

@@ -98,11 +98,13 @@ def _cure(text: str, label: str, what: str, **arguments: Any) -> dict[str, Any]:
 
 def window(browser: Browser, start: int, count: int) -> list[list[Any]]:
     """Some lines: ``[id, marks, cells, reason]`` of a row, ``[None, name, count, open, ticked, unwell, cells]``."""
-    kinds = [browser.kind(name) for name in browser.columns]
-    return [_line(line, kinds) for line in browser.window(start, count)]
+    columns = browser.columns
+    kinds = [browser.kind(name) for name in columns]
+    reason = columns.index("reason") if "reason" in columns else None
+    return [_line(line, kinds, reason) for line in browser.window(start, count)]
 
 
-def _line(line: RowLine | GroupLine, kinds: list[str]) -> list[Any]:
+def _line(line: RowLine | GroupLine, kinds: list[str], reason: int | None) -> list[Any]:
     if isinstance(line, GroupLine):
         group = line.group
         return [None, group.name, group.count, group.open, line.ticked, line.unwell, line.cells]
@@ -111,7 +113,15 @@ def _line(line: RowLine | GroupLine, kinds: list[str]) -> list[Any]:
         text if len(text) <= LONGEST or kind == "comment" else text[:LONGEST] + "…"
         for text, kind in zip(line.cells, kinds, strict=True)
     ]
+    if reason is not None:
+        cells[reason] = _without_name(cells[reason], line.cells[0])
     return [line.id, marks, cells, line.reason[:LONGEST]]
+
+
+def _without_name(reason: str, exposure: str) -> str:
+    """A reason without the file it begins with, where that is the exposure of its row: the cell is narrow."""
+    file, colon, said = reason.partition(": ")
+    return said if colon and file.rpartition("/")[2].startswith(exposure) else reason
 
 
 def line_of(browser: Browser, end: Any) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from focusnb.panels import table_lines
 from focusnb.panels.table import LibraryTable
 from focusnb.project.project import Project
 from tests.filled import change_rows, filled_project, plausible, write_rows
@@ -330,3 +331,12 @@ def test_a_closed_table_follows_no_more(project: Project) -> None:
     assert table.is_gone
     table._load()
     assert not table.browser.is_loaded
+
+
+def test_the_cell_of_a_reason_leaves_out_the_file_of_its_row() -> None:
+    assert table_lines._without_name("grid_1.tif: is cut off", "grid_1") == "is cut off"
+    assert table_lines._without_name("/camera/grid_1.tif: is cut off", "grid_1") == "is cut off"
+    assert (
+        table_lines._without_name("the voltage is not known: give it", "grid_1") == "the voltage is not known: give it"
+    )
+    assert table_lines._without_name("", "grid_1") == ""

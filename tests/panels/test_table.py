@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from focusnb.panels import table as table_module
 from focusnb.panels import table_lines
 from focusnb.panels.table import LibraryTable
+from focusnb.project.browsing import Browser
+from focusnb.project.library import LibraryBusy
 from focusnb.project.project import Project
 from tests.filled import change_rows, filled_project, plausible, write_rows
 
@@ -329,8 +335,92 @@ def test_a_closed_table_follows_no_more(project: Project) -> None:
     assert table.health is not None
     table.close()
     assert table.is_gone
-    table._load()
+    asyncio.run(table._load())
     assert not table.browser.is_loaded
+
+
+def test_the_columns_of_all_rows_are_read_beside_the_page(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What changes while they are read is not lost, and a reading that failed is tried again."""
+    monkeypatch.setattr(table_module, "WAIT", 0.0)
+    monkeypatch.setattr(table_module, "AGAIN", 0.0)
+    threads: list[threading.Thread] = []
+    real = Browser.fetch
+
+    def fetch(browser: Browser) -> Any:
+        threads.append(threading.current_thread())
+        if len(threads) == 1:
+            raise LibraryBusy("kept locked")
+        part = real(browser)
+        change_rows(project, {5: {"drift": 7.5}})
+        write_rows(project, [plausible(241, random.Random(1)) | {"drift": 8.5}])
+        browser.refresh()  # as the poller does, before the columns are there
+        return part
+
+    monkeypatch.setattr(Browser, "fetch", fetch)
+
+    async def show() -> None:
+        table = LibraryTable(project)
+        viewer = Viewer(table)
+        viewer.window()
+        assert table._loading is not None
+        await asyncio.wait_for(table._loading, 20)
+        assert table.browser.is_loaded
+        assert table._messages.text == ""
+        assert table.browser.rows.column("drift").texts(np.array([4, 240])) == ["7.5", "8.5"]
+        assert table.browser.rows.revision == project.revision
+        fresh = Browser(project)
+        assert [line.cells for line in table.browser.window(0, 300)] == [line.cells for line in fresh.window(0, 300)]
+        table.close()
+
+    asyncio.run(show())
+    assert threading.main_thread() not in threads
+
+
+def test_lines_that_could_not_be_read_come_as_soon_as_they_can(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The browser asks for no others before it has them."""
+    monkeypatch.setattr(table_module, "AGAIN", 0.01)
+    real = Browser.window
+
+    def busy(browser: Browser, start: int, count: int) -> Any:
+        monkeypatch.setattr(Browser, "window", real)
+        raise LibraryBusy("the library is kept locked")
+
+    async def show() -> None:
+        table = LibraryTable(project)
+        viewer = Viewer(table)
+        monkeypatch.setattr(Browser, "window", busy)
+        assert viewer.send(k="window", view="v", start=0, count=10) == []
+        assert "kept locked" in table._messages.text
+        await asyncio.sleep(0.1)
+        assert [len(message["lines"]) for message in viewer.told if message["k"] == "window"] == [10]
+        assert table._messages.text == ""
+        table.close()
+
+    asyncio.run(show())
+
+
+def test_ticks_between_two_rows_follow_the_order_shown(viewer: Viewer, table: LibraryTable) -> None:
+    viewer.ask("group", name=None)
+    viewer.ask("tick", how="tick", ids=[10])
+    viewer.ask("sort", keys=[["exposure", False]])
+    viewer.ask("tick", how="tick", **{"from": 10}, to=13)
+    assert table.selection == [10, 11, 12, 13]
+    viewer.ask("text", value="grid_23")
+    viewer.ask("tick", how="tick", **{"from": 10}, to=23)  # the other end is not shown: the clicked row alone
+    assert table.selection == [10, 11, 12, 13, 23]
+
+
+def test_rows_out_of_sight_are_not_worked_on(viewer: Viewer, table: LibraryTable, project: Project) -> None:
+    table.highlight([1, 2, 3])
+    viewer.ask("trash")
+    assert table.highlighted == []
+    table.browser.highlight([5], mode="toggle")
+    viewer.ask("move", group="best")
+    assert project.ids(group="best") == [5]
+    viewer.ask("text", value="grid_99")
+    assert viewer.ask("flag", flag="red")["error"].startswith("no row is highlighted")
 
 
 def test_the_cell_of_a_reason_leaves_out_the_file_of_its_row() -> None:

@@ -34,8 +34,8 @@ Delete = Annotated[
     bool,
     typer.Option(
         "--delete-source",
-        help="Delete each recording at its source once its copy was read back from the disk and compared. Folders and "
-        "metadata stay. Not with --link.",
+        help="Delete each recording at its source a minute after its copy was read back from the disk and compared, if "
+        "it has not changed since. Folders and metadata stay. Not with --link.",
     ),
 ]
 Pattern = Annotated[

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from focusnb.errors import FormatError
-from focusnb.io import mdoc
+from focusnb.io import epu, mdoc
 from focusnb.io.folders import Stand
 from focusnb.io.movies import open_movie
 
@@ -53,6 +53,9 @@ def read_structure(path: str | os.PathLike[str]) -> Structure:
         return Structure(False, reason=str(error))
     except OSError as error:
         return Structure(False, reason=f"{path}: cannot be read ({error.strerror})")
+    except Exception as fault:
+        # a fault of the program's own, with this file: those beside it are asked for all the same
+        return Structure(False, reason=f"{path}: cannot be read for a fault of focusnb ({type(fault).__name__})")
     if stat.st_size > _SMALL and 512 * stat.st_blocks < stat.st_size // 2:
         # made in its full size first, and filled then: its header fits before its frames are there
         return Structure(False, frames, f"{path}: {512 * stat.st_blocks} of {stat.st_size} bytes are on the disk yet")
@@ -141,18 +144,24 @@ class Patience:
             frames = frames_said(metadata, os.path.basename(path))
         except FormatError:
             return WHOLE  # it is being written, or says nothing of this file
-        return UNSURE if frames is not None and seen.structure.frames < frames else WITH_METADATA
+        return UNSURE if lacks_frames(seen.structure.frames, frames, metadata) else WITH_METADATA
+
+
+def lacks_frames(frames: int, said: int | None, metadata: str | os.PathLike[str]) -> bool:
+    """Whether a file has fewer frames than its metadata say; EPU's XML is also that of the sum beside the movie."""
+    return said is not None and frames < said and (frames > 1 or str(metadata).lower().endswith(".mdoc"))
 
 
 def frames_said(metadata: str | os.PathLike[str], name: str) -> int | None:
-    """How many frames an mdoc says that a movie has; None where it is no mdoc, or does not tell.
+    """How many frames an mdoc or XML says that a movie has; None where it does not tell.
 
     Raises FormatError where it cannot be read.
     """
     if not str(metadata).lower().endswith(".mdoc"):
-        return None
+        said = epu.read(metadata).facts().get("frame_count")
+        return None if said is None else int(said)
     document = mdoc.read(metadata)
-    section = document.find(name) or document.exposure
+    section = document.of_movie(name)
     if section is None:
         raise FormatError(f"{metadata}: says nothing of {name}")
     count = mdoc.exposure_facts(document, section).get("frame_count")

@@ -236,7 +236,7 @@ class Tree:
                     folders.add(name)
                 else:
                     folders.discard(name)
-            elif self._wanted(name, prefix + name) and entry.is_file():
+            elif self._wanted(name, prefix + name) and _is_file(entry):
                 known[name] = None
                 folder.loose.add(name)
         folder.folders = sorted(folders)
@@ -250,6 +250,11 @@ class Tree:
             folder.loose.discard(name)
             found.gone.append(whole)
             return
+        except OSError:
+            # a link in a circle, a bad block: this file is passed by, not all that lies beside it
+            os.stat(path)
+            folder.loose.add(name)
+            return
         stand = Stand(stat.st_size, stat.st_mtime_ns, stat.st_ino)
         if name not in folder.loose:
             if stand == folder.files[name]:
@@ -259,7 +264,12 @@ class Tree:
         found.files[whole] = stand
 
     def _lose_root(self, error: OSError, found: Look) -> None:
-        """Nothing of it counts as gone: a mount that comes back holds what it held."""
+        """Nothing of it counts as gone: a mount that comes back holds what it held, and is shown anew then.
+
+        What was done with, as metadata without an exposure, may have been wanted meanwhile.
+        """
+        for folder in self._folders.values():
+            folder.loose.update(folder.files)
         found.there = False
         self._tell({**self._told, self.root: _reason(self.root, error)}, found)
         self._full_at = -float("inf")
@@ -276,6 +286,14 @@ def _reason(path: str, error: OSError) -> str:
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"{path}: may not be read by this user; change its permissions. What is in it is left out until then"
     return f"{path}: cannot be listed ({error.strerror}); it is tried again"
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a file, or a link to one that can be reached."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 class Watch:

@@ -107,6 +107,18 @@ class Mdoc:
         alike = [section for section in named if _stem(str(section.movie)) == stem]
         return alike[0] if len(alike) == 1 else None
 
+    def of_movie(self, movie_name: str) -> Section | None:
+        """The section of a movie: the one that names it, else the only one of a file named as the movie is.
+
+        The mdoc of a tilt series holds one section, of another movie, when its second movie comes.
+        """
+        if (found := self.find(movie_name)) is not None:
+            return found
+        name = file_name(movie_name) or ""
+        own = self.path.name.lower().removesuffix(".mdoc")
+        bare = re.sub(r"_(fractions|eer)$", "", _stem(name))
+        return self.exposure if {own, _stem(own)} & {name.lower(), _stem(name), bare} else None
+
 
 def read(path: str | os.PathLike[str]) -> Mdoc:
     """Read an mdoc file: UTF-8, UTF-16 with its mark, or Latin-1. A blank line ends a section, unknown keys are kept.

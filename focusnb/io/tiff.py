@@ -40,6 +40,8 @@ _KINDS = {(1, 8): "u1", (1, 16): "u2", (1, 32): "u4", (2, 8): "i1", (2, 16): "i2
 _VALUE_CODES = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: "i", 11: "f", 12: "d", 13: "I",
                 16: "Q", 17: "q", 18: "Q"}  # fmt: skip
 _KEPT = frozenset({254, 256, 257, 258, 259, 266, 270, 273, 277, 278, 279, 282, 283, 296, 317, 322, 323, 324, 325, 339})
+_RESOLUTIONS = (282, 283)
+_NUMBERS = frozenset(kind for kind, code in _VALUE_CODES.items() if code not in ("s", "f", "d"))
 _LARGEST_SIDE = 1 << 17
 _LARGEST_FRAME = 1 << 31  # pixels
 _GAPS = 1 << 16  # bytes between strips that are read with them rather than left out
@@ -244,7 +246,7 @@ class Directories:
         tags = {}
         for index in range(count):
             tag, kind, amount, value = struct.unpack_from(self.order + self.entry, block, index * size)
-            if tag in self.kept and kind in _VALUE_CODES:
+            if tag in self.kept and kind in _kinds_of(tag) and amount:
                 tags[tag] = self._values(kind, amount, value, number)
         following = self._unpack(self.pointer, offset + count * size, 1, number)[0]
         return tags, int(following)
@@ -277,6 +279,13 @@ class Directories:
                 f"{self.source.size} after {number} frame{'s' * (number != 1)}; {_CURE}"
             )
         return block
+
+
+def _kinds_of(tag: int) -> Set[int]:
+    """The kinds of values that a tag may have; of another kind its entry is damaged and counts as missing."""
+    if tag not in _KEPT or tag in _RESOLUTIONS:
+        return _VALUE_CODES.keys()
+    return {2} if tag == 270 else _NUMBERS
 
 
 def _page(source: ByteSource, tags: dict[int, tuple[Any, ...]], order: str, number: int) -> Page:

@@ -97,8 +97,13 @@ def run_during(project: Project, say: Say) -> int:
     for task, exposure, steps in due:
         try:
             outcome = run_now(project, steps, exposure)
-        except ParameterError as error:
+        except ProjectError:
+            raise  # the library is busy, or its disk full: it is tried again
+        except FocusError as error:
             say(f"steps during import: {error}")
+        except Exception:
+            # a fault with one exposure: the others are imported and processed
+            say(f"steps during import were left out for a fault of focusnb\n{traceback.format_exc().rstrip()}")
         else:
             for step in outcome.steps if outcome is not None else ():
                 if step.status in ("failed", "broken"):

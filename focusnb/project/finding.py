@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -53,11 +54,11 @@ def find(
     for path in paths:
         if path.is_dir():
             skipped: Counter[str] = Counter()
-            for inner in sorted(path.rglob("*")):
+            for inner in _below(path, tell):
                 within = inner.relative_to(path)
                 hidden = any(part.startswith(".") for part in within.parts)
                 fits = inner.suffix.lower() in SUFFIXES if wanted is None else wanted(inner.name, within.as_posix())
-                if hidden or not fits or not inner.is_file():
+                if hidden or not fits or not os.path.isfile(inner):
                     continue
                 if inner.resolve() in left_out:
                     continue
@@ -76,6 +77,15 @@ def find(
     if beside:
         tell(f"{beside} of the files named are references or metadata and were not imported as exposures")
     return found
+
+
+def _below(folder: Path, tell: Callable[[str], None]) -> list[Path]:
+    """The files below a folder in order; folders that cannot be listed are told."""
+
+    def fault(error: OSError) -> None:
+        tell(f"{error.filename}: cannot be listed ({error.strerror}); what is in it was left out")
+
+    return sorted(Path(place, name) for place, _, names in os.walk(folder, onerror=fault) for name in names)
 
 
 def stems(path: PurePath) -> set[str]:

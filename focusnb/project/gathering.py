@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -198,7 +199,7 @@ def _metadata_facts(metadata: Path, movie_name: str, shape: tuple[int, int] | No
     if metadata.suffix.lower() == ".xml":
         return dict(epu.read(metadata).facts(frame_shape=shape))
     document = mdoc.read(metadata)
-    section = document.find(movie_name) or document.exposure
+    section = document.of_movie(movie_name)
     if section is None:
         raise FormatError(f"{metadata}: says nothing of {movie_name}; was it written for another file?")
     return dict(mdoc.exposure_facts(document, section, frame_shape=shape))
@@ -238,7 +239,7 @@ def _named_references(
     found: dict[str, str] = {}
     for name, label in (("gain_reference", "gain reference"), ("defects", "defects file")):
         beside = path.parent / Path(str(said[name])).name if said.get(name) else None
-        if name not in given and beside is not None and beside.is_file():
+        if name not in given and beside is not None and os.path.isfile(beside):
             found[name] = keep(beside, label)
     return found
 
@@ -267,7 +268,7 @@ def metadata_file(path: Path, roots: Sequence[Path] = ()) -> Path | None:
     """
     stem = re.sub(r"_(fractions|EER)$", "", path.with_suffix("").name, flags=re.IGNORECASE)
     own = [path.with_name(f"{name}.mdoc") for name in (path.name, path.stem, stem)] + [path.with_name(f"{stem}.xml")]
-    found = next((candidate for candidate in own if candidate.is_file()), None)
+    found = next(filter(os.path.isfile, own), None)
     recognised = None if found is not None else recognise(path)
     if recognised is None:
         return found
@@ -282,7 +283,7 @@ def metadata_file(path: Path, roots: Sequence[Path] = ()) -> Path | None:
         # with the session's folder and without, for either may have been given
         below = [Path(*parts[first:]) for first in (disc - 1, disc) if 0 < first < len(parts)]
         others = [root / folder / f"{stem}.xml" for root in roots for folder in below]
-    return next((candidate for candidate in others if candidate.is_file()), None)
+    return next(filter(os.path.isfile, others), None)
 
 
 _SERIES_ENDINGS = (".mdoc", ".mrc.mdoc", ".st.mdoc")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,13 @@ from focusnb.io import files
 from focusnb.io.complete import read_structure, stand_of
 from focusnb.project import facts as fact_rules
 from focusnb.project import pairing, placing, records, schema, storing, tasks
+from focusnb.project.deleting import Deletion
 from focusnb.project.finding import SUFFIXES, find, metadata_stems, stems
 from focusnb.project.gathering import ImportReport, gather_facts, metadata_file, sentence
 from focusnb.project.library import Transaction, now
 from focusnb.project.options import Options, Queueing, checked_facts, copy_reference, make_options
 from focusnb.project.pairing import ALIGNED, AVERAGE, MOVIE, Key, Pairing, Shot
-from focusnb.project.updating import rewrite, set_origin, update, write
+from focusnb.project.updating import add_file, rewrite, set_origin, update
 from focusnb.project.updating import tell_disagreements as _tell_disagreements
 
 if TYPE_CHECKING:
@@ -86,6 +88,7 @@ def add(
             report.tell(f"{sentence(error)} It was left out.")
     if progress is not None:
         progress(len(shots), len(shots), "")
+    importer.deletion.finish(lambda text: None)
     return report
 
 
@@ -94,32 +97,48 @@ class Importer:
 
     keys : the exposures of its folders by what the names of their files share
     roots : folders from which files come
+    deletion : what is still to be deleted at its source
     """
 
     def __init__(
-        self, project: Project, options: Options, report: ImportReport, together: Pairing, roots: Iterable[Path]
+        self,
+        project: Project,
+        options: Options,
+        report: ImportReport,
+        together: Pairing,
+        roots: Iterable[Path],
+        *,
+        again: bool = True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Look at what the project holds."""
+        """Look at what the project holds.
+
+        again : whether what was imported before gets the group and facts of these options; one that watches finds a
+            file again that was only touched, and its exposure may have been moved meanwhile
+        """
         self.project, self.options, self.report = project, options, report
-        self._pairing = together
+        self._pairing, self._again = together, again
+        self.deletion = Deletion(report, clock=clock)
         self.roots = list(dict.fromkeys(Path(root).absolute() for root in roots))
         self._known: dict[str, _Known] = {}
         self._by_id: dict[int, _Known] = {}
         self._contents: dict[str, list[_Known]] = {}
         self._lacking: dict[str, set[int]] = {}
-        self._deleted: set[str] = set()
         self.keys: dict[Key, int] = {}
         with project.library.read() as connection:
             for row in connection.execute(_rows()):
                 self._remember(_Known(*row))
 
     def _remember(self, known: _Known) -> None:
+        replaced = known.source in self._known
         self._known[known.source] = self._by_id[known.id] = known
         self._contents.setdefault(known.content, []).append(known)
         path = Path(known.source or "")
         for root in self.roots:
             if path.is_relative_to(root):
-                self.keys.setdefault(self._pairing.read(path, root)[0].key, known.id)
+                key = self._pairing.read(path, root)[0].key
+                # what comes now was made of the recording that has this name now
+                self.keys[key] = known.id if replaced else self.keys.get(key, known.id)
                 for stem in stems(path) if known.metadata is None else ():
                     self._lacking.setdefault(stem, set()).add(known.id)
 
@@ -175,7 +194,8 @@ class Importer:
         if not self._is_as_imported(known, shot.main):
             placed = self.project.folder / known.folder / str(known.raw)
             if files.hash_file(shot.main) != known.content:
-                if not placed.is_symlink() and read_structure(placed).whole:
+                another = read_structure(placed).whole and not placing.has_grown(placed, shot.main)
+                if another and not placed.is_symlink():
                     self.report.tell(
                         f"was replaced by another recording after it was imported as {known.exposure}; both are kept",
                         about=str(shot.main),
@@ -184,7 +204,8 @@ class Importer:
                 self._renew(known, shot.main)
             else:
                 placing.note_time(placed, shot.main)
-        update(self.project, known.id, shot.main, self.options, self.report)
+        if self._again:
+            update(self.project, known.id, shot.main, self.options, self.report)
         self._delete_known(known, shot.main)
         return known.id
 
@@ -261,7 +282,9 @@ class Importer:
             metadata = metadata_file(path, self.roots)
             if metadata is not None:
                 files.copy_verified(metadata, raw / metadata.name)
-                candidates["metadata"] = {"header": f"raw/{metadata.name}"}
+                if any("metadata" in origins for origins in candidates.values()):
+                    # else they say nothing of it yet, and are looked at again when they change
+                    candidates["metadata"] = {"header": f"raw/{metadata.name}"}
             for role, other in shot.others:
                 self._place_beside(candidates, role, other, raw.parent)
         except BaseException:
@@ -324,6 +347,12 @@ class Importer:
 
     # What changed since, and what comes later
 
+    @property
+    def _not_asked(self) -> list[str]:
+        """Origins that these options do not name: what they said at an earlier import is not taken back."""
+        options = self.options
+        return ["name"] * (options.pattern is None) + ["profile"] * (options.profile is None)
+
     def _is_renamed(self, content: str, path: Path, placed: Path) -> bool:
         """Whether a file is one imported before whose name or place has changed: its source is gone, its time the same.
 
@@ -349,7 +378,7 @@ class Importer:
 
     def _has_left(self, known: _Known) -> bool:
         """Whether the source of an exposure lies no more where it was, though it was not deleted from here."""
-        if not known.source or known.source in self._deleted:
+        if not known.source or known.source in self.deletion.deleted:
             return False
         source = Path(known.source)
         return not source.exists() or not self._is_as_imported(known, source)
@@ -362,7 +391,7 @@ class Importer:
             content = placing.place(path, folder / str(known.raw), link=(folder / str(known.raw)).is_symlink())
             fresh, _ = self._gather(path, made=pairing.is_made(path))
             kind = {"kind": {"header": _kind_of(fresh)}}
-            rewrite(self.project, known.id, fresh, kind, self.report, content=content)
+            rewrite(self.project, known.id, fresh, kind, self.report, keep=self._not_asked, content=content)
         known.content = content
         self.report.updated.append(known.id)
         self.report.tell(f"has changed after it was imported as {known.exposure}, which was renewed", about=str(path))
@@ -383,9 +412,7 @@ class Importer:
             if role == MOVIE:
                 self._attach_movie(known, row, path, named, content)
             else:
-                candidates = dict(row["facts"])
-                candidates.setdefault(_FACT[role], {"header": named})
-                write(self.project, row, candidates)
+                add_file(self.project, identity, _FACT[role], named)
         self._delete(path, target)
         if identity not in self.report.added:
             self.report.updated.append(identity)
@@ -401,7 +428,9 @@ class Importer:
         if row.get("movie") is not None:
             changed["aligned_movie"] = {"header": row["movie"]}
         source = str(path.resolve())
-        rewrite(self.project, known.id, fresh, changed, self.report, content=content, source=source)
+        rewrite(
+            self.project, known.id, fresh, changed, self.report, keep=self._not_asked, content=content, source=source
+        )
         known.raw, known.content, known.source = named, content, source
         self._known[source] = known
 
@@ -418,7 +447,7 @@ class Importer:
             fresh["metadata"] = {"header": f"raw/{metadata.name}"}
             if _told_by(fresh) is None:
                 return False
-            rewrite(self.project, identity, fresh, {"metadata": fresh["metadata"]}, self.report)
+            rewrite(self.project, identity, fresh, {"metadata": fresh["metadata"]}, self.report, keep=self._not_asked)
         known.metadata = _told_by(fresh)
         for stem in stems(Path(known.source)):
             self._lacking.get(stem, set()).discard(identity)
@@ -443,23 +472,9 @@ class Importer:
             self._delete(path, placed)
 
     def _delete(self, path: Path, placed: Path) -> None:
-        """Delete a source whose copy was verified, unless it is a link or has changed since.
-
-        One that is not whole stays: somebody may still write to it.
-        """
-        if not self.options.delete_source or path.is_symlink() or placed.is_symlink():
-            return
-        if not placed.is_file() or not placing.is_as_placed(path, placed):
-            return
-        if not read_structure(placed).whole:
-            self.report.tell("is not whole, so it stays at its source", about=str(path), topic="not whole")
-            return
-        source = str(path.resolve())
-        try:
-            path.unlink(missing_ok=True)
-            self._deleted.add(source)
-        except OSError as error:
-            self.report.tell(f"cannot be deleted ({error.strerror}); it was imported", about=str(path))
+        """Let a source be deleted whose copy was verified."""
+        if self.options.delete_source:
+            self.deletion.add(path, placed, metadata_file(path, self.roots))
 
 
 def _told_by(candidates: fact_rules.Candidates) -> str | None:

@@ -260,10 +260,10 @@ class Intake:
         except Exception as fault:
             # a fault of the program's own, with this file: the others are imported
             self.say(f"{shot.main}: was left out for a fault of focusnb; please report it\n{traceback.format_exc()}")
-            if not self.live:
-                raise
-            self._put_off(shot, float("inf"))
             self.importer.report.tell(f"{type(fault).__name__} at import", about=str(shot.main))
+            if not self.live:
+                return True
+            self._put_off(shot, float("inf"))
             return False
         return True
 

@@ -80,7 +80,8 @@ def make_options(
     facts : values of :class:`Acquisition` by name, as text or numbers
     group : the group of the exposures; by default the name of the folder each comes from
     link : link to the raw files instead of copying them
-    delete_source : delete a recording once its copy was read back and compared; never a folder, never with link
+    delete_source : delete a recording once its copy was read back and compared and it has then been still for a minute,
+        for which an import waits at its end; never a folder, never with link
     pattern : what their names tell, with fields: ``{specimen}_{tilt_angle}_{number}``
     microscope : name of the profile of the microscope that recorded them
     queueing : how they are queued; by default whoever processes the project finds them

@@ -8,14 +8,17 @@ import json
 import os
 import re
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import sqlalchemy as sa
 
 from focusnb.errors import FormatError
 from focusnb.io import files
+from focusnb.io.complete import read_structure
 from focusnb.project import records, schema
 from focusnb.project.finding import SUFFIXES
 
@@ -25,17 +28,32 @@ if TYPE_CHECKING:
 TIME_KEPT = 2.0
 """Seconds by which the time of a copy may differ from its source's where a file system keeps whole ones, or two."""
 
+_BLOCK = 4 << 20
+
+
+LOCK = ".lock"
+"""File among the exposures that is locked where folders cannot be."""
+
+_THREADS = threading.Lock()
+
 
 @contextlib.contextmanager
 def filling(project: Project) -> Iterator[None]:
     """Choose and fill a folder while no other process, and no other thread, does."""
-    lock = os.open(project.folder / "exposures", os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # some network file systems do not lock folders
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    folder = project.folder / "exposures"
+    with contextlib.ExitStack() as held:
+        handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        held.callback(os.close, handle)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:
+            # a network file system locks no folders, and files for processes only, not for threads
+            held.enter_context(_THREADS)
+            with contextlib.suppress(OSError):  # it may be mounted without any locks
+                handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                held.callback(os.close, handle)
+                fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(lock)
 
 
 def check_name(path: Path) -> None:
@@ -85,6 +103,31 @@ def is_as_placed(source: Path, placed: Path) -> bool:
         return False
     coarse = held.st_mtime_ns % 1_000_000_000 == 0
     return abs(held.st_mtime_ns - present.st_mtime_ns) <= (TIME_KEPT * 1e9 if coarse else 0)
+
+
+_ALIKE = 0.01
+"""Part of its bytes by which a file may differ from what it was before frames were added: its head and directories."""
+
+
+def has_grown(placed: Path, source: Path) -> bool:
+    """Whether a source is what was copied from it once with frames added, and not another recording.
+
+    A movie that is written frame by frame is whole after each of them.
+    """
+    try:
+        length = os.stat(placed).st_size
+        if not 0 < length < os.stat(source).st_size:
+            return False
+        allowed, different = 64 + int(_ALIKE * length), 0
+        with open(placed, "rb") as before, open(source, "rb") as now:
+            while different <= allowed and (block := before.read(_BLOCK)):
+                other = now.read(len(block))
+                if len(other) < len(block):
+                    return False
+                different += int(np.count_nonzero(np.frombuffer(block, np.uint8) != np.frombuffer(other, np.uint8)))
+    except OSError:
+        return False
+    return different <= allowed and read_structure(source).frames > read_structure(placed).frames
 
 
 def sweep(folder: Path) -> None:

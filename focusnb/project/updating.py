@@ -13,6 +13,7 @@ from focusnb.project.options import Options
 from focusnb.quantities import IMPORTED
 
 if TYPE_CHECKING:
+    from focusnb.project.library import Transaction
     from focusnb.project.project import Project
 
 
@@ -71,35 +72,68 @@ def rewrite(
     fresh: fact_rules.Candidates,
     changed: Mapping[str, Any],
     report: ImportReport,
+    *,
+    keep: Iterable[str] = (),
     **columns: Any,
 ) -> None:
     """Write facts read anew from an exposure's files, keeping what people said and the files that are there.
 
     fresh : what the files say now
     changed : facts that are to be so, by origin
+    keep : other origins of which what they said before stays where they say nothing now
     columns : other columns of the row
     """
-    with project.library.read() as connection:
-        row = records.row_of(connection, identity)
-    old: fact_rules.Candidates = row["facts"]
-    references = ("gain_reference", "defects")
-    candidates = {**fresh, **{name: old[name] for name in (*IMPORTED, "kind") if name in old}}
-    candidates |= {name: {**fresh.get(name, {}), **old[name]} for name in references if name in old}
-    for origin in ("hand", "set"):
-        said = {name: origins[origin] for name, origins in old.items() if origin in origins}
-        candidates = fact_rules.add_origin(candidates, origin, said)
-    candidates |= {name: {**candidates.get(name, {}), **origins} for name, origins in changed.items()}
-    candidates = _with_kind(candidates)
+    with project.library.write() as transaction:
+        row = records.row_of(transaction.connection, identity)
+        old: fact_rules.Candidates = row["facts"]
+        references = ("gain_reference", "defects")
+        candidates = {**fresh, **{name: old[name] for name in (*IMPORTED, "kind") if name in old}}
+        candidates |= {name: {**fresh.get(name, {}), **old[name]} for name in references if name in old}
+        for origin in keep:
+            said = _said_by(old, origin)
+            of_old_grid = _OF_THE_GRID if _grid(fresh) != _grid(old) else ()
+            said = {name: value for name, value in said.items() if name not in of_old_grid}
+            candidates = fact_rules.add_origin(candidates, origin, said | _said_by(fresh, origin))
+        for origin in ("hand", "set"):
+            candidates = fact_rules.add_origin(candidates, origin, _said_by(old, origin))
+        candidates |= {name: {**candidates.get(name, {}), **origins} for name, origins in changed.items()}
+        candidates = _with_kind(candidates)
+        _write(project, transaction, row, candidates, **columns)
     tell_disagreements(candidates, row["exposure"], report)
-    write(project, row, candidates, **columns)
 
 
-def write(project: Project, row: Mapping[str, Any], candidates: fact_rules.Candidates, **columns: Any) -> None:
+_OF_THE_GRID = ("pixel_size", "super_resolution")
+"""What holds for the pixels of one file and not for those of another, finer one."""
+
+
+def _grid(candidates: fact_rules.Candidates) -> tuple[Any, ...]:
+    return tuple(candidates.get(name, {}).get("header") for name in ("height", "width"))
+
+
+def _said_by(candidates: fact_rules.Candidates, origin: str) -> dict[str, Any]:
+    return {name: origins[origin] for name, origins in candidates.items() if origin in origins}
+
+
+def add_file(project: Project, identity: int, fact: str, named: str) -> None:
+    """Note a file that lies in an exposure's folder now, unless the exposure has one of this kind."""
+    with project.library.write() as transaction:
+        row = records.row_of(transaction.connection, identity)
+        candidates = dict(row["facts"])
+        candidates.setdefault(fact, {"header": named})
+        _write(project, transaction, row, candidates)
+
+
+def _write(
+    project: Project,
+    transaction: Transaction,
+    row: Mapping[str, Any],
+    candidates: fact_rules.Candidates,
+    **columns: Any,
+) -> None:
     """Write the facts of an exposure, and other columns of its row, if they are not so already."""
     if candidates == row["facts"] and not columns:
         return
-    with project.library.write() as transaction:
-        missing = dict.fromkeys(row["facts"].keys() - candidates.keys())
-        values = {**columns, "facts": candidates, **missing, **fact_rules.columns(candidates)}
-        transaction.update_exposure(row["id"], values)
-        storing.write_record(project, transaction, row["id"])
+    missing = dict.fromkeys(row["facts"].keys() - candidates.keys())
+    values = {**columns, "facts": candidates, **missing, **fact_rules.columns(candidates)}
+    transaction.update_exposure(row["id"], values)
+    storing.write_record(project, transaction, row["id"])

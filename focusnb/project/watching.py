@@ -58,7 +58,7 @@ class Watcher:
         options = make_options(project, self.report, **options_of(source), queueing=queueing)
         together = Pairing(source.pair)
         self.intake = Intake(
-            Importer(project, options, self.report, together, roots),
+            Importer(project, options, self.report, together, roots, again=False, clock=clock),
             together,
             Patience(source.delay, clock=clock),
             Space(project.folder, source.reserve_of, usage),
@@ -86,6 +86,7 @@ class Watcher:
                 Path(watch.tree.root)
             )
         done = self.intake.take(self._clock() + AT_A_TIME, stopped)
+        self.intake.importer.deletion.step(self.intake.absent)
         for path in done:
             for watch in self._watches:
                 watch.settle(path)
@@ -251,7 +252,9 @@ def import_complete(
     report.known += len(named) - len(files)
     options = make_options(project, report, **options_of(source), queueing=queueing)
     together = Pairing(source.pair)
-    importer = Importer(project, options, report, together, files.values())
+    # metadata may lie in a folder that holds no recording
+    roots = [*files.values(), *(Path(folder) for folder in source.folders if os.path.isdir(folder))]
+    importer = Importer(project, options, report, together, roots, clock=clock)
     intake = Intake(
         importer,
         together,
@@ -285,4 +288,5 @@ def import_complete(
                 told = True
                 say(words)
             rest(min(INTERVAL, WITH_METADATA) / 2)
+    importer.deletion.finish(say, stopped, rest)
     return report

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from focusnb.io.tiff import write_tiff
+from focusnb.project import deleting
 from focusnb.project.project import Project
 from tests.cli.test_cli import MAIN, focusnb, shell
 from tests.projects import left_overs, make_project, statuses
@@ -60,7 +61,8 @@ def test_an_import_waits_until_files_are_complete(folder: Path, tmp_path: Path) 
     assert again.err.strip().splitlines()[-1] == "0 imported, 2 updated"
 
 
-def test_options_reach_the_import(folder: Path, tmp_path: Path) -> None:
+def test_options_reach_the_import(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deleting, "STILL", 0.0)
     for name in ("x/lys_12.5_1.tif", "x/lys_-3.0_2.tif", "Search/lys_0.0_3.tif"):
         movie(tmp_path / "camera" / name)  # of equal content: three exposures all the same
     ended = focusnb(

@@ -33,9 +33,10 @@ IMPORTER = """
 import os, random, sys, threading, time
 from pathlib import Path
 from focusnb.io import complete, folders
-from focusnb.project import intake, watching
+from focusnb.project import deleting, intake, watching
 complete.WITH_METADATA, complete.WHOLE, complete.UNSURE = 0.1, 0.25, 0.8
 intake.WITH_METADATA, intake.AGAIN, intake.SPACE_AGAIN = 0.1, (0.2, 1.0), 0.2
+deleting.STILL = 0.5
 watching.SPACE_AGAIN, watching.INTERVAL, watching.PATIENCE = 0.2, 0.05, 0.3
 folders.FULL_INTERVAL, folders.COARSE = 1.0, 1.0
 from focusnb.project.project import Project

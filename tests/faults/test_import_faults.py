@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import stat
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +15,8 @@ import numpy as np
 import pytest
 
 from focusnb.io.tiff import write_tiff
+from focusnb.project import placing
+from focusnb.project.finding import find
 from focusnb.project.project import Project
 from focusnb.project.sources import make_source
 from focusnb.project.watching import Watcher
@@ -102,3 +109,53 @@ def test_an_import_pauses_before_the_disk_is_full_and_goes_on(
         watcher.step()
         assert len(project.table()) == 6
         assert told[1:] == ["there is room again; import goes on"]
+
+
+def test_what_may_not_be_listed_is_told_without_watching_too(tmp_path: Path) -> None:
+    movies(tmp_path / "camera", "a.tif")
+    movies(tmp_path / "camera" / "closed", "b.tif")
+    (tmp_path / "camera" / "link.tif").symlink_to(tmp_path / "camera" / "closed" / "b.tif")
+    (tmp_path / "camera" / "closed").chmod(0)
+
+    def look() -> tuple[list[str], list[str]]:
+        told: list[str] = []
+        return [path.name for path, _ in find([tmp_path / "camera"], set(), told.append)], told
+
+    try:
+        found, told = run_as_nobody(look)
+    finally:
+        (tmp_path / "camera" / "closed").chmod(0o755)
+    assert found == ["a.tif"]
+    assert told == [f"{tmp_path}/camera/closed: cannot be listed (Permission denied); what is in it was left out"]
+
+
+def test_folders_are_filled_one_at_a_time_where_only_files_can_be_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = fcntl.flock
+
+    def flock(handle: int, operation: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EBADF, "no locks for folders")
+        real(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with make_project(tmp_path / "project", steps=False) as project:
+        inside: list[int] = []
+
+        def fill(number: int) -> None:
+            with placing.filling(project):
+                inside.append(number)
+                time.sleep(0.02)
+                inside.append(number)
+
+        threads = [threading.Thread(target=fill, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert inside[::2] == inside[1::2]
+        with open(project.folder / "exposures" / placing.LOCK, "r+") as other:
+            with placing.filling(project), pytest.raises(BlockingIOError):
+                real(other.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            real(other.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)

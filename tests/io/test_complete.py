@@ -13,6 +13,7 @@ from focusnb.io.complete import UNSURE, WHOLE, WITH_METADATA, Patience, read_str
 from focusnb.io.mrc import write_mrc
 from focusnb.io.tiff import write_tiff
 from tests.io.eer_encoder import CODINGS, write_eer
+from tests.project.trees import write_epu
 
 
 class Clock:
@@ -61,7 +62,15 @@ def test_fewer_frames_than_the_mdoc_says_are_waited_for(tmp_path: Path) -> None:
     assert seconds_until_complete(path, clock, Patience(clock=clock), metadata=mdoc) == UNSURE
     mdoc.write_bytes(b"\x00\x01 not yet")
     assert seconds_until_complete(path, clock, Patience(clock=clock), metadata=mdoc) == WHOLE
-    assert complete.frames_said(tmp_path / "a.xml", "a.tif") is None
+    xml = write_epu(tmp_path / "session", squares=1, holes=1, areas=1).metadata.popitem()[1]
+    xml.write_text(xml.read_text().replace("<NumberOffractions>3<", "<NumberOffractions>5<"))
+    assert complete.frames_said(xml, "a.tif") == 5
+    assert seconds_until_complete(path, clock, Patience(clock=clock), metadata=xml) == UNSURE
+    # the sum that EPU writes beside its movie has the same XML
+    single = movie(tmp_path / "sum.tif", 1)
+    assert seconds_until_complete(single, clock, Patience(clock=clock), metadata=xml) == WITH_METADATA
+    xml.write_text(xml.read_text().replace("NumberOffractions", "Other"))
+    assert complete.frames_said(xml, "a.tif") is None
 
 
 def test_a_file_that_grows_replaces_itself_or_changes_its_time_is_not_still(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_a_root_that_is_away_is_told_once_and_nothing_of_it_is_gone(tmp_path: Pa
     (tmp_path / "away").rename(root)
     write(root / "b.tif")
     back = tree.look()
-    assert (back.there, names(back.files), back.mended) == (True, ["b.tif"], [f"{root}: is there again"])
+    assert (back.there, names(back.files), back.mended) == (True, ["a.tif", "b.tif"], [f"{root}: is there again"])
     never = Tree(tmp_path / "never", patterns=["*"])
     assert never.look().faults == [f"{tmp_path / 'never'}: is not there; it is waited for"]
 
@@ -206,3 +206,21 @@ def test_a_fault_in_the_thread_is_raised_where_the_answer_is_taken(tmp_path: Pat
     with pytest.raises(ZeroDivisionError):
         watch.answer(5)
     watch.close()
+
+
+def test_a_link_in_a_circle_hides_nothing_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "circle.tif").symlink_to(tmp_path / "circle.tif")
+    (tmp_path / "a.tif").write_bytes(b"a")
+    (tmp_path / "b.tif").write_bytes(b"b")
+    tree = Tree(tmp_path, patterns=["*.tif"])
+    look = tree.look()
+    assert (look.there, sorted(look.files)) == (True, [str(tmp_path / "a.tif"), str(tmp_path / "b.tif")])
+    (tmp_path / "a.tif").unlink()
+    (tmp_path / "a.tif").symlink_to(tmp_path / "a.tif")
+    (tmp_path / "c.tif").write_bytes(b"c")
+    look = tree.look()
+    assert (look.there, look.faults, sorted(look.files)) == (
+        True,
+        [],
+        [str(tmp_path / "b.tif"), str(tmp_path / "c.tif")],
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -233,3 +235,25 @@ def test_real_packbits_image(data: Path) -> None:
         assert movie.dtype == np.uint8
         assert movie.pixel_size is None
         np.testing.assert_array_equal(movie.read_frame(0), tifffile.imread(path)[::-1])
+
+
+def test_an_entry_without_values_counts_as_missing(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    write_tiff(path, np.ones((2, 8, 12), np.uint8), pixel_size=1.25)
+    content = bytearray(path.read_bytes())
+    entry = content.index(struct.pack("<HHI", 296, 3, 1))
+    content[entry + 4] = 0
+    path.write_bytes(content)
+    with open_movie(path) as movie:
+        assert movie.shape == (2, 8, 12)
+
+
+def test_an_entry_of_another_kind_counts_as_missing(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    write_tiff(path, np.ones((2, 8, 12), np.uint8), pixel_size=1.25)
+    content = bytearray(path.read_bytes())
+    for entry in (found.start() for found in re.finditer(struct.pack("<H", 279) + b"[\3\4]\0\1\0\0\0", content)):
+        content[entry + 2] = 2  # sizes of strips as text
+    path.write_bytes(content)
+    with contextlib.suppress(FormatError), open_movie(path) as movie:
+        assert movie.shape == (2, 8, 12)

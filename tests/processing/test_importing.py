@@ -148,3 +148,22 @@ def test_a_project_watches_what_it_remembers_in_a_thread(project: Project, tmp_p
     assert list(project.table().exposure) == ["a", "b"]
     assert list(project.table().status) == ["queued", "queued"]
     assert sum("sources.json: cannot be read" in line for line in told) == 1
+
+
+def test_a_fault_with_one_exposure_during_import_holds_up_no_other(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_shots(project, tmp_path / "camera", queueing(during=("load",)), a="1\n", b="2\n")
+    real = importing.run_now
+
+    def run(project: Project, steps: Any, exposure: int) -> Any:
+        if exposure == 1:
+            raise ValueError("a fault of ours")
+        return real(project, steps, exposure)
+
+    monkeypatch.setattr(importing, "run_now", run)
+    told: list[str] = []
+    assert run_during(project, told.append) == 2
+    assert any("a fault of ours" in line for line in told)
+    assert tasks.counts(project.library) == {"queued": 2}
+    assert project.table().level.notna().tolist() == [False, True]

@@ -7,6 +7,7 @@ import random
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from focusnb.errors import ParameterError, ProjectError
 from focusnb.project.browsing import Browser, FilterError, GroupLine, RowLine
 from focusnb.project.browsing.columns import natural_key
 from focusnb.project.browsing.layout import layout_path
+from focusnb.project.library import LibraryBusy
 from focusnb.project.project import Project
 from tests.filled import change_rows, filled_project, plausible, remove_rows, write_rows
 from tests.projects import make_project
@@ -529,6 +531,93 @@ def test_trash_and_back(browser: Browser, project: Project) -> None:
     assert project.table().loc[2, "group"] == "square_3"
 
 
+def test_what_others_decided_since_is_not_taken_back(browser: Browser, project: Project) -> None:
+    with Project.open(project.folder) as same:
+        other = Browser(same)
+        browser.flag([1, 2, 3], "red")
+        other.flag([2], "gold")
+        browser.undo()
+        flags = project.table()["flag"]
+        assert flags.loc[2] == "gold"
+        assert flags.loc[[1, 3]].isna().all()
+        browser.trash([4, 5])
+        other.refresh()
+        other.move([5], "best")
+        browser.undo()
+        assert project.table().loc[[4, 5], "group"].tolist() == ["square_5", "best"]
+        browser.tick([1, 2])
+        other.refresh()
+        other.tick([9])
+        browser.undo()
+        assert project.select("ticked") == browser.selection == [9]
+
+
+def test_what_could_not_be_taken_back_can_be_tried_again(
+    browser: Browser, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser.flag([1], "red")
+    with monkeypatch.context() as patch:
+        patch.setattr(Project, "flag", lambda *_: (_ for _ in ()).throw(LibraryBusy("kept locked")))
+        with pytest.raises(LibraryBusy):
+            browser.undo()
+    assert browser.undo() == "1 exposure flagged red"
+    assert project.table()["flag"].isna().all()
+
+
+def test_what_is_written_is_taken_up_without_reading_unless_others_wrote_too(
+    browser: Browser, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    real = type(browser.rows).refresh
+    monkeypatch.setattr(type(browser.rows), "_select", lambda *_, **__: read.append("all"))
+    browser.flag([1, 2], "red")
+    assert read == []
+    monkeypatch.undo()
+    assert column_of(browser, "flag")[:3] == ["red", "red", ""]
+    assert browser.within({}, flags=["red"]) == [1, 2]
+
+    def refresh(rows: Any) -> Any:
+        found = real(rows)
+        if not read:
+            read.append("others")
+            change_rows(project, {3: {"comment": "written meanwhile"}})
+        return found
+
+    monkeypatch.setattr(type(browser.rows), "refresh", refresh)
+    browser.flag([2], None)
+    assert read == ["others"]
+    assert browser.rows.column("comment").texts(np.array([2])) == ["written meanwhile"]
+    assert column_of(browser, "flag")[:3] == ["red", "", ""]
+
+
+@pytest.mark.parametrize("reading", ["_load", "_overrides"])
+def test_a_library_that_could_not_be_read_halfway_is_taken_up_later(
+    browser: Browser, project: Project, monkeypatch: pytest.MonkeyPatch, reading: str
+) -> None:
+    browser.tick([1, 2])
+    browser.highlight([3])
+    write_rows(project, [plausible(241, random.Random(1))])
+    for look in (browser.refresh, browser.reload):
+        with monkeypatch.context() as patch:
+            patch.setattr(type(browser.rows), reading, lambda *_, **__: (_ for _ in ()).throw(LibraryBusy("locked")))
+            if reading == "_overrides" or look == browser.reload:
+                with pytest.raises(LibraryBusy):
+                    look()
+        look()
+        assert (len(browser), browser.selection, browser.highlighted) == (241, [1, 2], [3])
+        assert len(rows_of(browser)) == 241
+
+
+def test_groups_that_differ_in_capitals_are_two(browser: Browser, project: Project) -> None:
+    browser.move([1], "Foil")
+    browser.move([2], "foil")
+    browser.move([3], "trash")
+    browser.rename_group("foil", "best")
+    assert project.table().loc[[1, 2], "group"].tolist() == ["Foil", "best"]
+    assert 3 in browser.shown  # and it is processed, as TRASH is not
+    assert browser.trashed_count == 0
+
+
 def test_a_group_is_renamed(browser: Browser, project: Project) -> None:
     assert browser.rename_group("square_1", "ice") == 20
     assert "square_1" not in set(project.table()["group"])
@@ -563,7 +652,9 @@ def test_highlight_is_of_this_browser_alone(browser: Browser, project: Project) 
     assert browser.highlighted == [238, 237, 1]
     assert browser.highlighted_count == 3
     browser.filter(exposure="=grid_1")
-    assert browser.highlighted == [1, 237, 238]
+    assert (browser.highlighted, browser.highlighted_count) == ([1], 1)  # nobody works on what cannot be seen
+    browser.clear_filters()
+    assert browser.highlighted == [238, 237, 1]
     assert Browser(project).highlighted == []
     with pytest.raises(ParameterError, match="no way to highlight"):
         browser.highlight([1], mode="all")

@@ -41,6 +41,12 @@ def test_a_table_comes_back_as_it_was(format: str) -> None:
     assert pd.to_datetime(read["processed_at"][0]) == pd.Timestamp("2026-11-28T01:04:05Z")
 
 
+def test_a_spreadsheet_calculates_nothing_of_a_csv() -> None:
+    frame = pd.DataFrame({"text": ["=HYPERLINK(1)", "+1-2", "@x", "-1.5", "-", "a=b", None], "number": [-1.0] * 7})
+    lines = encode(frame, "csv").decode().splitlines()
+    assert lines[1:] == ["'=HYPERLINK(1),-1.0", "'+1-2,-1.0", "'@x,-1.0", "-1.5,-1.0", "'-,-1.0", "a=b,-1.0", ",-1.0"]
+
+
 def test_a_workbook_holds_numbers_texts_and_units() -> None:
     with zipfile.ZipFile(io.BytesIO(encode_exposures(exposures(), "xlsx"))) as book:
         strings = book.read("xl/sharedStrings.xml").decode()

@@ -15,12 +15,15 @@ import pandas as pd
 import pytest
 
 from focusnb.errors import ParameterError, ResourceError
-from focusnb.io import files
+from focusnb.io import complete, files
 from focusnb.io.complete import UNSURE, WHOLE
 from focusnb.io.folders import FULL_INTERVAL
+from focusnb.io.movies import open_movie
 from focusnb.io.mrc import write_mrc
 from focusnb.io.tiff import write_tiff
-from focusnb.project import watching
+from focusnb.project import gathering, placing, watching
+from focusnb.project.deleting import STILL
+from focusnb.project.finding import find
 from focusnb.project.intake import FOR_A_MOVIE, FOR_A_PARTNER
 from focusnb.project.options import Queueing
 from focusnb.project.project import Project
@@ -390,6 +393,8 @@ def test_a_source_is_deleted_once_its_copy_is_verified_and_only_then(project: Pr
     watched = Watched(project, camera, delete_source=True)
     watched.pass_by(UNSURE + 2)
     assert sorted(watched.names) == ["a", "broken", "linked"]
+    assert len(list((camera / "x").iterdir())) == 5, "nothing is deleted before it was still for long enough"
+    watched.pass_by(STILL)
     left = sorted(path.name for path in (camera / "x").iterdir())
     assert left == ["a.tif.mdoc", "broken.tif", "linked.tif"], "metadata, what is not whole, and links stay"
     assert outside.exists()
@@ -409,7 +414,7 @@ def test_what_could_not_be_read_back_is_neither_imported_nor_deleted(
     assert any("differs from" in line and "It is tried again." in line for line in watched.told)
     assert left_overs(project.folder) == []
     monkeypatch.setattr(files, "hash_file", real)
-    watched.pass_by(90)
+    watched.pass_by(90 + STILL)
     assert (watched.names, path.exists()) == (["a"], False)
 
 
@@ -422,8 +427,156 @@ def test_a_source_imported_before_is_deleted_only_if_its_copy_is_still_good(proj
     copy.write_bytes(bytes(copy.stat().st_size))  # the project's disk went bad
     os.utime(copy, ns=(stamp, stamp))
     watched = Watched(project, camera, delete_source=True)
-    watched.pass_by(WHOLE)
+    watched.pass_by(WHOLE + STILL)
     assert [path.name for path in camera.iterdir()] == ["b.tif"]
+
+
+def test_a_movie_that_grows_after_a_pause_is_one_exposure_and_not_deleted_while_it_is_open(
+    project: Project, camera: Path
+) -> None:
+    counts = np.random.default_rng(0).poisson(3, (6, 64, 64)).astype(np.uint8)
+    begun, whole = camera.parent / "begun.tif", camera.parent / "whole.tif"
+    write_tiff(begun, counts[:3], pixel_size=1.25)
+    write_tiff(whole, counts, pixel_size=1.25)
+    watched = Watched(project, camera, delete_source=True)
+    with open(camera / "a.tif", "wb") as writing:
+        writing.write(begun.read_bytes())
+        writing.flush()
+        watched.pass_by(2 * STILL)
+        assert watched.names == ["a"]
+        assert (camera / "a.tif").exists(), "somebody has it open"
+        writing.seek(0)
+        writing.write(whole.read_bytes())
+    watched.pass_by(FULL_INTERVAL + 2 * WHOLE)
+    assert (watched.names, list(project.table().frame_count)) == (["a"], [6])
+    assert project.path(1, "movie").read_bytes() == whole.read_bytes()
+    assert (camera / "a.tif").exists()
+    watched.pass_by(STILL + 1)
+    assert not (camera / "a.tif").exists()
+    assert any("which was renewed" in line for line in watched.told)
+
+
+def test_a_source_that_changes_before_it_is_deleted_stays(project: Project, camera: Path) -> None:
+    path = movie(camera / "a.tif")
+    watched = Watched(project, camera, delete_source=True)
+    watched.pass_by(WHOLE + 1)
+    assert watched.names == ["a"]
+    content = path.read_bytes()[:-1] + b"\1"
+    path.write_bytes(content)
+    watched.watcher.intake.importer.deletion.step()  # type: ignore[union-attr]
+    watched.clock.now += STILL
+    watched.watcher.intake.importer.deletion.step()  # type: ignore[union-attr]
+    assert path.read_bytes() == content
+    assert any("has changed since it was copied" in line for line in watched.told)
+
+
+def test_a_movie_of_fewer_frames_than_its_metadata_say_stays_at_its_source(project: Project, camera: Path) -> None:
+    mdoc(movie(camera / "a.tif"), NumSubFrames=5)
+    watched = Watched(project, camera, delete_source=True)
+    watched.pass_by(UNSURE + STILL + 2)
+    assert (watched.names, (camera / "a.tif").exists()) == (["a"], True)
+    assert any("holds 3 frames and its metadata say 5, so it stays at its source" in line for line in watched.told)
+
+
+def test_what_was_moved_stays_there_when_its_source_is_touched(project: Project, camera: Path) -> None:
+    watched = Watched(project, camera, group="grid")
+    movie(camera / "a.tif")
+    watched.pass_by(WHOLE + 1)
+    project.move([1], "TRASH")
+    os.utime(camera / "a.tif", (1e9, 1e9))
+    watched.pass_by(FULL_INTERVAL + 2 * WHOLE)
+    assert list(project.table()["group"]) == ["TRASH"]
+
+
+def test_facts_of_a_pattern_stay_when_metadata_come_to_one_that_knows_no_pattern(
+    project: Project, camera: Path
+) -> None:
+    path = movie(camera / "lys_7.tif")
+    project.add(camera, pattern="{specimen}_{number}")
+    watched = Watched(project, camera)
+    watched.pass_by(2)
+    mdoc(path, NumSubFrames=3, TiltAngle=2.5)
+    watched.pass_by(5)
+    facts = project.facts(1)
+    assert list(facts.loc[["specimen", "exposure_number", "tilt_angle"], "origin"]) == ["name", "name", "metadata"]
+
+
+def test_a_fact_set_while_a_file_is_added_is_not_lost(
+    project: Project, camera: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = Watched(project, camera)
+    movie(camera / "a.tif")
+    watched.pass_by(WHOLE + 1)
+    real = placing.place
+
+    def place(*arguments: Any, **options: Any) -> str:
+        project.set_facts([1], stage_x=7.0)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(placing, "place", place)
+    average(camera / "a_avg.mrc")
+    watched.pass_by(WHOLE + FOR_A_MOVIE + 1)
+    assert watched.raw(1) == ["a.tif", "average/a_avg.mrc"]
+    assert project.facts(1).loc["stage_x", "origin"] == "hand"
+
+
+def test_metadata_that_were_away_when_their_movie_was_imported_are_read_when_they_are_back(
+    project: Project, camera: Path
+) -> None:
+    tree = write_epu(camera / "written" / "session", squares=1, holes=1, areas=1)
+    ((recording, xml),) = tree.metadata.items()
+    (camera / "movies").mkdir()
+    elsewhere = camera / "xml" / xml.relative_to(camera / "written")
+    elsewhere.parent.mkdir(parents=True)
+    shutil.move(xml, elsewhere)
+    watched = Watched(project, camera / "movies", camera / "xml")
+    watched.pass_by(5)
+    (camera / "xml").rename(camera / "away")
+    place = camera / "movies" / recording.relative_to(camera / "written")
+    place.parent.mkdir(parents=True)
+    shutil.move(recording, place)
+    watched.pass_by(WHOLE + 2)
+    assert project.table().get("voltage") is None or project.table().voltage.isna().all()
+    (camera / "away").rename(camera / "xml")
+    watched.pass_by(5)
+    assert list(project.table().voltage) == [300]
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["at once", "after a restart"])
+def test_a_movie_gets_its_own_section_of_the_mdoc_of_its_series_when_that_is_written(
+    project: Project, camera: Path, again: bool
+) -> None:
+    watched = Watched(project, camera)
+    movie(camera / "ts_001_3.0.tif")
+    movie(camera / "ts_002_-3.0.tif", seed=1)
+    sections = [
+        f"[ZValue = {number}]\nTiltAngle = {angle}\nSubFramePath = D:\\{name}.tif\nNumSubFrames = 3\n\n"
+        for number, (angle, name) in enumerate(((3.01, "ts_001_3.0"), (-3.02, "ts_002_-3.0")))
+    ]
+    series = camera / "ts.mdoc"
+    series.write_text("PixelSpacing = 1.25\nVoltage = 200\n\n" + sections[0])
+    watched.pass_by(WHOLE + 1)
+    assert list(project.table().tilt_angle) == [3.01, -3.0], "the other movie's section is not its own"
+    if again:
+        watched.begin()
+        watched.pass_by(3)
+    series.write_text(series.read_text() + sections[1])
+    watched.pass_by(FULL_INTERVAL + 2)
+    assert list(project.table().tilt_angle) == [3.01, -3.02]
+    assert list(project.table().voltage) == [200, 200]
+
+
+def test_metadata_in_a_folder_without_recordings_are_read_without_watching(project: Project, camera: Path) -> None:
+    tree = write_epu(camera / "movies" / "session", squares=1, holes=1, areas=1)
+    (xml,) = tree.metadata.values()
+    elsewhere = camera / "xml" / xml.relative_to(camera / "movies")
+    elsewhere.parent.mkdir(parents=True)
+    shutil.move(xml, elsewhere)
+    roots = [camera / "movies", camera / "xml"]
+    source = make_source({"folders": roots, "name": "import", "delay": 0})
+    found = find(roots, set(), print)
+    assert len(import_complete(project, found, source, print).added) == 1
+    assert list(project.table().voltage) == [300]
 
 
 def test_a_source_that_changes_while_it_is_copied_is_tried_again(
@@ -467,6 +620,48 @@ def test_a_fault_with_one_file_holds_up_no_other(
     assert watched.names == ["b"]
     (told,) = [line for line in watched.told if "Traceback" in line]
     assert told.startswith(f"{camera / 'a.tif'}: was left out for a fault of focusnb")
+
+
+def test_a_fault_with_one_file_ends_no_import_without_watching(
+    project: Project, camera: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, name in enumerate(("a.tif", "b.tif")):
+        movie(camera / name, seed=number)
+    real = open_movie
+
+    def opened(path: Path) -> Any:
+        if Path(path).name == "a.tif":
+            raise IndexError("in a parser")
+        return real(path)
+
+    for place in (complete, gathering):
+        monkeypatch.setattr(place, "open_movie", opened)
+    told: list[str] = []
+    source = make_source({"folders": [camera], "name": "import", "delay": 0})
+    report = import_complete(project, find([camera], set(), print), source, told.append)
+    assert (list(project.table().exposure), len(report.added)) == (["b"], 1)
+    assert any("was left out for a fault of focusnb" in line for line in told)
+    watched = Watched(project, camera)
+    watched.pass_by(UNSURE + 1)
+    movie(camera / "c.tif", seed=2)
+    watched.pass_by(WHOLE + 1)
+    assert watched.names == ["b", "c"]
+
+
+def test_an_average_belongs_to_the_recording_that_has_the_name_now(project: Project, camera: Path) -> None:
+    watched = Watched(project, camera)
+    movie(camera / "a.tif")
+    average(camera / "a_avg.mrc", 1.0)
+    watched.pass_by(WHOLE + 1)
+    movie(camera / "a.tif", seed=1)
+    watched.pass_by(FULL_INTERVAL + WHOLE + 1)
+    assert watched.names == ["a", "a_2"]
+    watched.begin()
+    average(camera / "a_avg.mrc", 2.0)
+    watched.pass_by(FULL_INTERVAL + WHOLE + 1)
+    assert watched.raw(2) == ["a.tif", "average/a_avg.mrc"]
+    first, second = (project.path(number) / "raw" / "average" / "a_avg.mrc" for number in (1, 2))
+    assert first.read_bytes() != second.read_bytes()
 
 
 # Queued

@@ -26,10 +26,12 @@ def resolved(path: Path) -> Path:
 
 def link(source: Path, target: Path, *, copy: bool) -> None:
     """Put a link to a file, or a copy of it, in the place of what was there."""
-    target.unlink(missing_ok=True)
+    if resolved(source) == resolved(target.parent) / target.name:
+        return  # it lies there itself
     if copy:
         files.copy_verified(source, target)
     else:
+        target.unlink(missing_ok=True)
         target.symlink_to(resolved(source))
 
 

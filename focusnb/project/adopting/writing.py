@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,7 +19,7 @@ from focusnb.errors import FormatError, ParameterError
 from focusnb.io import files
 from focusnb.io.movies import open_movie
 from focusnb.project import facts as fact_rules
-from focusnb.project import records, schema, storing
+from focusnb.project import placing, records, schema, storing
 from focusnb.project.adopting import products
 from focusnb.project.adopting.finished import MOTION, AdoptionReport, Findings, Finished
 from focusnb.project.fingerprints import is_adopted
@@ -99,7 +97,7 @@ class Writer:
         batch, self._batch = self._batch, []
         if not batch:
             return
-        with self._alone():
+        with placing.filling(self.project):
             present = self._present(batch)
             changes = []
             for finished in batch:
@@ -110,17 +108,6 @@ class Writer:
                 else:
                     changes += [change] * (change is not None)
             self._write(changes)
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Let no other process choose and fill folders meanwhile."""
-        lock = os.open(self.project.folder / "exposures", os.O_RDONLY)
-        try:
-            with contextlib.suppress(OSError):  # some network file systems do not lock folders
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
 
     def _present(self, batch: list[Finished]) -> dict[str, dict[str, Any]]:
         """The rows there are of a batch, by the file they came from."""

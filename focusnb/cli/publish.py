@@ -14,7 +14,7 @@ from focusnb.cli.console import say
 from focusnb.cli.declared import with_options
 from focusnb.cli.projects import Folder
 from focusnb.errors import ParameterError
-from focusnb.monitoring.settings import PublishSettings
+from focusnb.monitoring.settings import PublishSettings, shown_address
 
 Place = Annotated[
     str | None,
@@ -65,9 +65,10 @@ def publish(
         return
     if drop:
         if target not in targets:
-            raise ParameterError(f"{target} is not among what is published to: {', '.join(targets) or 'nothing'}")
+            known = ", ".join(map(shown_address, targets)) or "nothing"
+            raise ParameterError(f"{shown_address(target)} is not among what is published to: {known}")
         write_publishing(folder.resolve(), settings, tuple(place for place in targets if place != target))
-        say(f"{target} is not published to any more; what lies there stays")
+        say(f"{shown_address(target)} is not published to any more; what lies there stays")
         return
     from focusnb.monitoring.targets import open_target
 
@@ -77,7 +78,7 @@ def publish(
         if keep:
             project.library.check_writable()
             write_publishing(project.folder, settings, tuple(dict.fromkeys([*targets, address])))
-            say(f"'focusnb serve {folder}' publishes to {address} every {settings.refresh:g} s")
+            say(f"'focusnb serve {folder}' publishes to {shown_address(address)} every {settings.refresh:g} s")
         if follow:
             _follow(project, address, settings)
         elif not keep:
@@ -90,7 +91,7 @@ def _changed(settings: PublishSettings, given: Mapping[str, Any]) -> PublishSett
 
 def _describe(settings: PublishSettings, targets: tuple[str, ...]) -> None:
     for place in targets:
-        say(f"'focusnb serve' publishes to {place}")
+        say(f"'focusnb serve' publishes to {shown_address(place)}")
     if not targets:
         say("'focusnb serve' publishes nowhere; name a target with --keep")
     for spec in PublishSettings.specs():
@@ -105,7 +106,8 @@ def _once(project: Any, address: str, settings: PublishSettings) -> None:
     from focusnb.monitoring.snapshot import make_snapshot
 
     report = Publisher(address).publish(make_snapshot(project, settings=settings))
-    say(f"Published to {address}: {report.written} files, {report.bytes / 1e3:.0f} kB; open index.html there")
+    place, size = shown_address(address), report.bytes / 1e3
+    say(f"Published to {place}: {report.written} files, {size:.0f} kB; open index.html there")
 
 
 def _follow(project: Any, address: str, settings: PublishSettings) -> None:
@@ -116,7 +118,7 @@ def _follow(project: Any, address: str, settings: PublishSettings) -> None:
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     follower = Follower(Publisher(address), tell=say)
     maker = SnapshotMaker(project)
-    say(f"Publishing to {address} every {settings.refresh:g} s; Ctrl-C ends it")
+    say(f"Publishing to {shown_address(address)} every {settings.refresh:g} s; Ctrl-C ends it")
     try:
         while True:
             follower.offer(maker.make(settings))

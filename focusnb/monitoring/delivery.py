@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from focusnb.errors import ParameterError, ProgramMissing
-from focusnb.monitoring.alerts import Alert, AlertBook
+from focusnb.monitoring.alerts import CLAIM, Alert, AlertBook
 from focusnb.monitoring.settings import DeliverySettings, Tell, monitoring_folder, read_json, write_private_json
 
 FILE_NAME = "delivery.json"
@@ -19,6 +19,9 @@ LatestTry = 900.0
 
 GIVEN_UP = 24 * 3600.0
 """Seconds after which a message that could not be delivered is old news."""
+
+
+_BARE = ("form", "json", "ntfy", "xml")  # addresses whose path is all that is secret of them
 
 
 class Sender(Protocol):
@@ -49,7 +52,16 @@ def check_url(url: str) -> str:
             f"{scheme}:// is no address that messages can be sent to; write one as Apprise has them, such as "
             "mailtos://user:password@host?to=name@host, slack://..., msteams://..., tgram://..., json://host/path"
         )
-    return str(made.url(privacy=True))
+    return _shown(made)
+
+
+def _shown(plugin: Any) -> str:
+    """An address without what lets others write to it: passwords and keys, and, of bare web hooks, their path."""
+    address = str(plugin.url(privacy=True)).partition("?")[0]
+    scheme, mark, rest = address.partition("://")
+    if scheme.rstrip("s") in _BARE and "/" in rest.rstrip("/"):
+        return f"{scheme}{mark}{rest.partition('/')[0]}/****"
+    return address
 
 
 def apprise_sender(url: str, *, timeout: float = 30.0) -> Sender:
@@ -78,16 +90,16 @@ def _send_one(
     target.add(plugin)
     kind = module.NotifyType.FAILURE if urgent else module.NotifyType.WARNING
     # what Apprise says of a failure goes into its log only
-    with module.LogCapture(level=30) as said:
+    with module.LogCapture(level=30, fmt="%(message)s") as said:
         attach = path if path is not None and getattr(plugin, "attachment_support", False) else None
         try:
             sent = bool(target.notify(body=body, title=title, notify_type=kind, attach=attach))
         except Exception as error:
-            return f"{plugin.url(privacy=True)}: {type(error).__name__}: {error}"
+            return f"{_shown(plugin)}: {type(error).__name__}"
         if sent:
             return None
-        lines = [line.partition(" - ")[2] or line for line in said.getvalue().splitlines() if line.strip()]
-    return f"{plugin.url(privacy=True)}: {lines[-1].strip() if lines else 'not taken'}"
+        lines = [line for line in said.getvalue().splitlines() if line.strip()]
+    return f"{_shown(plugin)}: {lines[-1].strip() if lines else 'not taken'}"
 
 
 def _apprise() -> Any:
@@ -123,7 +135,7 @@ class Courier:
         clock: Callable[[], float] = clock.time,
         tell: Tell = lambda sentence: None,
     ) -> None:
-        self.book, self.settings = book, settings
+        self.book, self.settings, self.address = book, settings, address
         self._send, self._address, self._title, self._clock, self._tell = sender, address, title, clock, tell
 
     def step(self) -> int:
@@ -135,7 +147,8 @@ class Courier:
         # one by one with their pictures; what is too much for that, and the last message of an hour, together
         together = len(due) > 3 or len(self._times(now - 3600)) + 1 >= self.settings.most_per_hour
         chosen = due if together else due[:1]
-        taken = [message for message in chosen if self.book.claim(message.alert.id, message.what, now)]
+        patience = max(CLAIM, 4 * self.settings.timeout)
+        taken = [message for message in chosen if self.book.claim(message.alert.id, message.what, now, patience)]
         if not taken:
             return 0
         title, body = self._words(taken)
@@ -187,19 +200,27 @@ class Courier:
             told = max((at for what, at in sent.items() if what.startswith("recovered")), default=0.0)
             wanted = self.settings.recovery and told < alert.recovered and now - alert.recovered < GIVEN_UP
             return f"recovered {alert.times}" if wanted else None
-        if alert.acknowledged is not None or self.settings.remind <= 0:
+        if alert.acknowledged is not None:
+            return None
+        if max(sent, key=lambda what: sent[what]).startswith("recovered"):
+            # whoever was told that it is over has to know that it is not
+            return f"again {alert.times}"
+        if self.settings.remind <= 0:
             return None
         reminders = sum(what.startswith("reminder") for what in sent)
         due = max(sent.values()) + 60 * self.settings.remind
-        return f"reminder {reminders + 1}" if now >= due else None
+        # a session that ended is open for ever: nobody is reminded of it for days
+        return f"reminder {reminders + 1}" if due <= now < alert.began + GIVEN_UP else None
 
     def _may_try(self, alert: Alert, what: str, now: float) -> bool:
         tries = alert.undelivered.get(what, [])
-        return not tries or now - tries[-1][0] >= min(30.0 * 2 ** (len(tries) - 1), LatestTry)
+        # what lies ahead was written before this host's clock was put back
+        return not tries or abs(now - tries[-1][0]) >= min(30.0 * 2 ** min(len(tries) - 1, 10), LatestTry)
 
     def _times(self, since: float) -> list[float]:
-        """When messages were sent here; alerts told of together carry one time."""
-        return sorted({at for alert in self.book.all() for at in self._sent(alert).values() if at > since})
+        """When messages were sent here; alerts told of together carry one time, and none lies far ahead."""
+        until = self._clock() + CLAIM
+        return sorted({at for alert in self.book.all() for at in self._sent(alert).values() if since < at <= until})
 
     def _may_send(self, now: float) -> bool:
         sent = self._times(now - 3600)
@@ -227,4 +248,6 @@ def _line(message: _Message) -> str:
     sentence = message.alert.sentence
     if message.what.startswith("recovered"):
         return f"Recovered: {sentence}"
+    if message.what.startswith("again"):
+        return f"Again: {sentence}"
     return f"Still: {sentence}" if message.what.startswith("reminder") else sentence

@@ -109,10 +109,13 @@ class Microscopes:
             )
         try:
             snapshot = self._snapshot(microscope, files=files)
+            seen = glance_at(name, snapshot, self._clock())
         except (FocusError, OSError) as error:
             return self._unknown(microscope, str(error))
+        except Exception as error:  # what others publish may be anything: it must not hide the other microscopes
+            return self._unknown(microscope, f"its state cannot be understood ({type(error).__name__}: {error})")
         self._last[name] = snapshot
-        return glance_at(name, snapshot, self._clock())
+        return seen
 
     def close(self) -> None:
         """Close the projects."""

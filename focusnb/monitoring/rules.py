@@ -44,6 +44,9 @@ USUAL = 3 * 3600.0
 LOOK_BACK = 12 * 3600.0
 """Seconds over which a series is looked at."""
 
+OVER = 3600.0
+"""Seconds without an image when the watch begins after which a session has ended."""
+
 On = Annotated[bool, quantity("On", group="Rule")]
 Severe = Annotated[bool, quantity("Severe", group="Rule", help="Marks the message as urgent.")]
 OfLast = Annotated[int, quantity("Of the last", unit="images", group="Rule", ge=1, le=500)]
@@ -381,15 +384,21 @@ class SilenceRule(Rule):
 
     def check(self, view: View, opened: Opened) -> Iterator[Check]:
         # a session of a few images is not under way yet, and one that ended yesterday is over
-        if view.last is None or view.cadence is None or len(view.time) < 20:
+        if view.last is None or view.cadence is None or len(view.time) < 20 or not view.session.followed:
             return
-        age = view.now - view.last
+        # a camera's clock may be put back meanwhile; what has only just come has been recorded as well
+        age = view.now - max(view.last, _arrived(view))
         if age > LOOK_BACK:
             return
         allowed = 60 * self.minutes if self.minutes is not None else silence_allowed(view.cadence)
         told = f"No new image for {duration(age)}; usual is one every {duration(view.cadence)}"
         hint = "Usual causes: recording has stopped or finished, the refilling of nitrogen, the import or its network."
         yield Check("silence", age > allowed, told, hint, None, age / 60)
+
+
+def _arrived(view: View) -> float:
+    """When the last image was imported."""
+    return float(np.nanmax(view.session.arrived, initial=-np.inf))
 
 
 def silence_allowed(cadence: float) -> float:
@@ -457,7 +466,8 @@ class ProcessingRule(Rule):
             return
         processed = view.session.processed[np.isfinite(view.session.processed)]
         oldest = float(np.nanmin(view.session.arrived[view.waiting], initial=view.now))
-        idle = view.now - max(float(processed.max(initial=0.0)), oldest)
+        # what waited before anybody was there to process it waits no longer than they are
+        idle = view.now - max(float(processed.max(initial=0.0)), oldest, view.since)
         told = f"{waiting} images wait and none was processed for {duration(idle)}"
         hint = "Usual causes: nobody processes the project, the cluster gives no worker, a step hangs."
         yield Check("processing", idle > 60 * self.minutes, told, hint, None, idle / 60)
@@ -489,8 +499,12 @@ class RuleSet:
 
     def check(self, view: View, opened: Opened) -> Iterator[tuple[Rule, Check]]:
         """What every rule that is on says of the moment."""
+        # what was recorded before, such as finished work, can be cured no more
+        past = not (view.session.live or view.session.followed) or (
+            view.last is not None and view.since - max(view.last, _arrived(view)) > OVER
+        )
         for rule in self.rules.values():
-            if rule.on:
+            if rule.on and not (past and isinstance(rule, _Counted | SilenceRule)):
                 yield from ((rule, check) for check in rule.check(view, opened))
 
     def limits(self) -> dict[str, Limit]:

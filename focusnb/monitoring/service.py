@@ -18,7 +18,7 @@ from focusnb.monitoring.delivery import Courier, Sender, apprise_sender, read_de
 from focusnb.monitoring.pictures import plot_png
 from focusnb.monitoring.publish import Follower, Publisher
 from focusnb.monitoring.rules import Check, read_rules
-from focusnb.monitoring.settings import PublishSettings, Tell, read_publishing
+from focusnb.monitoring.settings import PublishSettings, Tell, read_publishing, shown_address
 from focusnb.monitoring.snapshot import Snapshot, SnapshotMaker
 from focusnb.monitoring.states import View
 from focusnb.project.project import Project, read_settings
@@ -41,24 +41,41 @@ class Watch:
         self.project, self._clock, self._tell = project, clock, tell
         self.maker = SnapshotMaker(project, clock=clock)
         self._followers: dict[str, Follower] = {}
+        self._refused: dict[str, str] = {}
         self._kept = 0.0
 
     def step(self) -> tuple[Snapshot, PublishSettings]:
-        """Do one round; returns what was seen and the settings of the moment."""
-        settings, targets = read_publishing(self.project.folder)
+        """Do one round; returns what was seen and the settings of the moment.
+
+        What fails keeps nothing else from being done: alerts are raised where publishing is set wrongly, and a full
+        disk, on which no alert can be kept, is seen where the session is published.
+        """
         view = self.maker.view()
+        fault: Exception | None = None
         if not self.project.library.read_only:
-            new, recovered = evaluate(self.maker.book, read_rules(self.project.folder), view, draw=drawer(view))
-            for alert in new:
-                self._tell(f"alert: {alert.sentence}")
-            for alert in recovered:
-                self._tell(f"recovered: {alert.sentence}")
+            try:
+                self._alert(view)
+            except Exception as error:
+                fault = error
+        settings, targets = read_publishing(self.project.folder)
         snapshot = self.maker.make(settings, view=view)
         self._publish(targets, snapshot)
         if not 0 <= self._clock() - self._kept < KEPT:
             self._kept = self._clock()
-            history.keep(self.project, settings, self.maker.session)
+            try:
+                history.keep(self.project, settings, self.maker.session)
+            except Exception as error:
+                fault = fault or error
+        if fault is not None:
+            raise fault
         return snapshot, settings
+
+    def _alert(self, view: View) -> None:
+        new, recovered = evaluate(self.maker.book, read_rules(self.project.folder), view, draw=drawer(view))
+        for alert in new:
+            self._tell(f"alert: {alert.sentence}")
+        for alert in recovered:
+            self._tell(f"recovered: {alert.sentence}")
 
     def close(self) -> None:
         """Publish what is left, and end."""
@@ -68,13 +85,15 @@ class Watch:
     def _publish(self, targets: tuple[str, ...], snapshot: Snapshot) -> None:
         for address in set(self._followers) - set(targets):
             self._followers.pop(address).close(timeout=0.0)
-            self._tell(f"{address}: is not published to any more")
+            self._tell(f"{shown_address(address)}: is not published to any more")
         for address in targets:
             if address not in self._followers:
                 try:
                     self._followers[address] = Follower(Publisher(address), tell=self._tell)
                 except FocusError as error:
-                    self._tell(str(error))
+                    if self._refused.get(address) != str(error):
+                        self._refused[address] = str(error)
+                        self._tell(str(error))
                     continue
             self._followers[address].offer(snapshot)
 
@@ -100,10 +119,9 @@ def couriers(
     if not urls:
         return []
     title = read_publishing(folder)[0].title or str(read_settings(folder)["name"])
-    book = AlertBook(folder)
     return [
         Courier(
-            book,
+            AlertBook(folder),  # each its own: they work side by side
             make(url, timeout=settings.timeout),
             settings,
             address=address_of(url),
@@ -160,21 +178,37 @@ class Monitoring:
             watch.project.close()
 
     def _deliver(self) -> None:
+        busy: dict[str, threading.Thread] = {}
         while not self._stop.wait(DELIVERY):
             try:
-                for courier in couriers(self._folder, tell=self._tell):
-                    courier.step()
+                found = couriers(self._folder, tell=self._tell)
                 self._well("messages")
             except Exception as error:
                 self._fault("messages", error)
+                continue
+            busy = {address: thread for address, thread in busy.items() if thread.is_alive()}
+            for courier in found:
+                # a server that never ends its answer must not keep others from hearing
+                if courier.address not in busy:
+                    busy[courier.address] = threading.Thread(target=self._send, args=(courier,), daemon=True)
+                    busy[courier.address].start()
+        for thread in busy.values():
+            thread.join(timeout=10.0 / len(busy))
+
+    def _send(self, courier: Courier) -> None:
+        try:
+            courier.step()
+            self._well(f"messages by {courier.address}")
+        except Exception as error:
+            self._fault(f"messages by {courier.address}", error)
 
     def _fault(self, where: str, error: Exception) -> None:
         reason = str(error) if isinstance(error, FocusError) else f"{type(error).__name__}: {error}"
         if self._faults.get(where) != reason:
             self._faults[where] = reason
-            what = "the session is not watched" if where == "watch" else "messages are not sent"
+            what = "the session is not watched as it should be" if where == "watch" else f"{where} are not sent"
             self._tell(f"{what}: {reason}; it is tried again")
 
     def _well(self, where: str) -> None:
         if self._faults.pop(where, None) is not None:
-            self._tell("the session is watched again" if where == "watch" else "messages are sent again")
+            self._tell("the session is watched again" if where == "watch" else f"{where} are sent again")

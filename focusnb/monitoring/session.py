@@ -26,6 +26,9 @@ LIVE = 50
 
 _STEADY = 60.0  # s; the clocks' difference is taken anew only where it changed by more, so that times stay as they are
 _EARLY = 900.0  # s; an exposure cannot have been recorded so long after it was imported: its clock was set since
+_ZONES = 26 * 3600.0  # s; no two clocks that are right differ by more
+_BURST = 1.5  # s between images, usually; what no camera tells the time of and comes faster was not recorded meanwhile
+_FEWEST = 20  # exposures without which nobody knows whether they are followed
 
 PENDING = frozenset({"new", "queued", "running"})
 """States of exposures that are not processed yet."""
@@ -37,7 +40,8 @@ class Session:
     """The exposures outside TRASH, with their times on this host's clock; :meth:`update` reads what changed.
 
     ids : (n,) of the exposures in the order of time; time : (n,) s since 1970; arrived, processed : the same, of import
-    and of processing. ``values(name)`` and ``texts(name)`` are in the same order.
+    and of processing. ``values(name)`` and ``texts(name)`` are in the same order. live : whether the last ones were
+    imported as they were recorded; followed : whether that was ever seen, so that it is missed when it ends
     """
 
     def __init__(self, project: Project) -> None:
@@ -60,7 +64,7 @@ class Session:
         self._changed_times: list[float] | None = None
         self.ids = np.zeros(0, np.int64)
         self.time = self.arrived = self.processed = np.zeros(0)
-        self.live = True
+        self.live, self.followed = True, False
         self._order = np.zeros(0, np.int64)
 
     def update(self) -> bool:
@@ -108,13 +112,16 @@ class Session:
         column = self._text.get(name)
         return None if column is None else column[int(self._order[where])]
 
-    def rows(self, identities: Sequence[int]) -> dict[int, dict[str, Any]]:
-        """All columns of a few exposures, by id."""
+    def rows(self, identities: Sequence[int], names: Sequence[str] = ()) -> dict[int, dict[str, Any]]:
+        """All columns of a few exposures, or those named of many, by id."""
         if not identities:
             return {}
         marks = ", ".join(str(int(identity)) for identity in identities)
         with self.project.library.read() as connection:
-            found = connection.exec_driver_sql(f"SELECT * FROM exposures WHERE id IN ({marks})").mappings().all()
+            there = {column["name"] for column in sa.inspect(connection).get_columns("exposures")} if names else set()
+            wanted = ", ".join(["id", *(f'"{name}"' for name in names if name in there)]) if names else "*"
+            query = f"SELECT {wanted} FROM exposures WHERE id IN ({marks})"
+            found = connection.exec_driver_sql(query).mappings().all()
         return {int(row["id"]): dict(row) for row in found}
 
     def usable(self) -> np.ndarray:
@@ -182,9 +189,10 @@ class Session:
         imported, processed, recorded = self._numeric[rows, len(self._numbers) :].T
         before = (self._offset, self.live)
         self._offset, self.live = _clock_offset(imported, recorded, self._offset)
+        self.followed |= self.live and _keeps_up(imported, recorded)
         time = recorded + self._offset
         # a camera whose clock was put right meanwhile, or that tells no time at all
-        odd = ~np.isfinite(time) | (self.live & (time > imported + _EARLY))
+        odd = ~np.isfinite(time) | (time > imported + (_EARLY if self.live else _ZONES))
         time = np.where(odd, imported, time)
         order = np.argsort(time, kind="stable")
         self._order = rows[order]
@@ -199,17 +207,38 @@ def _clock_offset(imported: np.ndarray, recorded: np.ndarray, known: float | Non
     Cameras write their local time without a zone, and their clocks are off; but what is imported live comes a short
     and even time after it was recorded. Of what was imported at once later, the camera's time is taken as local.
     """
-    both = np.flatnonzero(np.isfinite(recorded) & np.isfinite(imported))
-    last = both[np.argsort(imported[both], kind="stable")[-LIVE:]]
+    last = _last(imported, recorded)
     if len(last) == 0:
-        return 0.0, True
-    late = imported[last] - recorded[last]
+        came = np.sort(imported[np.isfinite(imported)])[-LIVE:]
+        return 0.0, len(came) < _FEWEST or float(np.median(np.diff(came))) > _BURST
+    offset = float(np.median(imported[last] - recorded[last]))
     span = float(np.ptp(imported[last])), float(np.ptp(recorded[last]))
-    if span[1] > 120 and span[0] < 0.5 * span[1]:
+    caught_up = span[1] > 120 and span[0] < 0.5 * span[1]
+    # days late: a clock that is wrong is so by the same time, and old images come at another pace
+    old = abs(offset) > _ZONES and (len(last) < _FEWEST or abs(span[0] - span[1]) > max(30.0, 0.1 * span[1]))
+    if caught_up or old:
+        if known is not None:
+            return known, False
         at = float(recorded[last[-1]])
         return datetime.datetime.fromtimestamp(at, datetime.UTC).replace(tzinfo=None).timestamp() - at, False
-    offset = float(np.median(late))
     return (known if known is not None and abs(known - offset) < _STEADY else float(round(offset))), True
+
+
+def _last(imported: np.ndarray, recorded: np.ndarray) -> np.ndarray:
+    """The exposures imported last of which both times are known, without single ones whose camera told nonsense."""
+    both = np.flatnonzero(np.isfinite(recorded) & np.isfinite(imported))
+    last = both[np.argsort(imported[both], kind="stable")[-LIVE:]]
+    late = imported[last] - recorded[last]
+    return last[np.abs(late - np.median(late)) < 86400] if len(last) else last
+
+
+def _keeps_up(imported: np.ndarray, recorded: np.ndarray) -> bool:
+    """Whether enough exposures came no faster than they were recorded: what was recorded before comes faster."""
+    last = _last(imported, recorded)
+    if len(last) == 0:
+        return int(np.isfinite(imported).sum()) >= _FEWEST
+    came, made = float(np.ptp(imported[last])), float(np.ptp(recorded[last]))
+    return len(last) >= _FEWEST and came > made - max(60.0, 0.1 * made)
 
 
 def _number(value: Any) -> float:

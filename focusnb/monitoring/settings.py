@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -90,16 +91,26 @@ def monitoring_folder(project_folder: Path) -> Path:
 
 def read_publishing(project_folder: Path) -> tuple[PublishSettings, tuple[str, ...]]:
     """The settings of a project, and where its serving process publishes; defaults and nowhere where none are kept."""
-    kept = read_json(monitoring_folder(project_folder) / FILE_NAME)
-    settings, _ = PublishSettings.read(kept.get("settings", {}))
-    return settings, tuple(str(target) for target in kept.get("targets", []))
+    path = monitoring_folder(project_folder) / FILE_NAME
+    kept = read_json(path)
+    values, targets = kept.get("settings", {}), kept.get("targets", [])
+    if not isinstance(values, dict) or not isinstance(targets, list):
+        raise ProjectError(f"{path}: settings are no table or targets no list; correct or remove it")
+    return PublishSettings.read(values)[0], tuple(str(target) for target in targets)
 
 
 def write_publishing(project_folder: Path, settings: PublishSettings, targets: tuple[str, ...]) -> None:
     """Keep settings and targets in the project; a serving process takes them at its next snapshot."""
     path = monitoring_folder(project_folder) / FILE_NAME
     path.parent.mkdir(exist_ok=True)
-    files.write_json(path, {"settings": settings.model_dump(exclude_defaults=True), "targets": list(targets)})
+    # others may look at a session, but not at a password in an address
+    write = write_private_json if any(shown_address(target) != target for target in targets) else files.write_json
+    write(path, {"settings": settings.model_dump(exclude_defaults=True), "targets": list(targets)})
+
+
+def shown_address(address: str) -> str:
+    """The address of a target as it may be shown, without its password."""
+    return re.sub(r"(://[^/@]*?:)[^/]*@", r"\1****@", address)
 
 
 def read_json(path: Path) -> dict[str, Any]:

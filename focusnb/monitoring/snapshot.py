@@ -113,6 +113,7 @@ class SnapshotMaker:
         self._pictures = LastPictures()
         self._history: tuple[float, list[dict[str, Any]]] | None = None
         self._codes: dict[str, dict[str, int]] = {"square": {}, "hole": {}}
+        self._since = clock()
 
     def view(self) -> states.View:
         """What rules judge: the session as it is now."""
@@ -121,7 +122,7 @@ class SnapshotMaker:
 
     def _view(self, now: float) -> states.View:
         session = self.session
-        return states.View(session, now, self._disk.measure(session), _is_served(self.project))
+        return states.View(session, now, self._disk.measure(session), _is_served(self.project), since=self._since)
 
     def make(self, settings: PublishSettings | None = None, *, view: states.View | None = None) -> Snapshot:
         """Make a snapshot; ``view`` is one just taken with :meth:`view`."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from focusnb.monitoring.disk import Disk
 from focusnb.monitoring.quantities import Limit
-from focusnb.monitoring.reasons import plain_reason, reason_key
+from focusnb.monitoring.reasons import hidden_words, reason_key, without
 from focusnb.monitoring.session import PENDING, WRONG, Session
 from focusnb.parameters import Spec
 
@@ -38,10 +38,13 @@ class View:
     """A session at one moment: what rules and words are made from.
 
     now : seconds since 1970 by this host's clock; served : whether a process works on the project
+    since : from when on it is looked at; what was before happened while nobody watched
     """
 
-    def __init__(self, session: Session, now: float, disk: Disk | None, served: bool) -> None:
-        self.session, self.now, self.disk, self.served = session, now, disk, served
+    def __init__(
+        self, session: Session, now: float, disk: Disk | None, served: bool, *, since: float = -math.inf
+    ) -> None:
+        self.session, self.now, self.disk, self.served, self.since = session, now, disk, served, since
         self.time = session.time
 
     @cached_property
@@ -218,6 +221,8 @@ def forecast(view: View) -> dict[str, Any] | None:
 def hours_left(view: View) -> float | None:
     """Hours until the disk is full at the present speed; None where nothing is recorded."""
     disk, rate = view.disk, _rate(view.time, view.now)
+    if not view.session.live:
+        return None  # what was recorded before fills the disk only once
     if disk is None or disk.per_exposure <= 0 or rate <= 0:
         return None
     return round(disk.free / disk.per_exposure / rate, 2)
@@ -227,11 +232,11 @@ def failures(view: View, *, names: bool) -> list[dict[str, Any]]:
     """Why exposures failed, the most frequent first; without names, the words that could be one are left out."""
     where = np.flatnonzero(view.wrong)
     session = view.session
-    private = () if names else _private_words(view, where)
+    hidden = frozenset() if names else hidden_words(_private_words(view, where))
     found: dict[str, dict[str, Any]] = {}
     for place in where.tolist():
         reason = session.text("reason", place) or "No reason was told"
-        told = reason if names else plain_reason(reason, private)
+        told = reason if names else without(reason, hidden)
         entry = found.setdefault(reason_key(told), {"reason": told, "count": 0, "last": 0.0})
         entry["count"] += 1
         entry["last"] = max(entry["last"], float(view.time[place]))
@@ -242,15 +247,15 @@ def _private_words(view: View, where: np.ndarray) -> Sequence[str]:
     import getpass
     import socket
 
-    rows = view.session.rows([int(view.session.ids[place]) for place in where[-500:]])
-    words = {str(row[name]) for row in rows.values() for name in ("exposure", "folder", "source", "group") if row[name]}
-    facts = {str(row[name]) for row in rows.values() for name in ("specimen", "square", "hole") if row.get(name)}
+    names = ("exposure", "folder", "source", "group", "specimen", "square", "hole")
+    rows = view.session.rows([int(view.session.ids[place]) for place in where], names)
+    words = {str(row[name]) for row in rows.values() for name in names if row.get(name)}
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
         user = ""
     project = view.session.project
-    return [*words, *facts, project.name, str(project.folder), socket.gethostname(), user]
+    return [*words, project.name, str(project.folder), socket.gethostname(), user]
 
 
 def quantity_of(view: View, spec: Spec, limits: Mapping[str, Limit]) -> dict[str, Any]:

@@ -8,12 +8,14 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from focusnb.errors import FocusError, ParameterError, ProgramMissing
 from focusnb.io import files
+from focusnb.monitoring.settings import shown_address
 
 DATA = "data"
 """Folder of a target that holds pictures and pieces of series."""
@@ -53,7 +55,9 @@ def open_target(address: str) -> Target:
     if scheme in ("sftp", "ssh"):
         return SftpTarget(address)
     if scheme in ("http", "https", "webdav"):
-        raise ParameterError(f"{address}: {scheme} cannot be written; publish to the folder that this server shows")
+        raise ParameterError(
+            f"{shown_address(address)}: {scheme} cannot be written; publish to the folder that this server shows"
+        )
     return BucketTarget(address)
 
 
@@ -104,7 +108,7 @@ class SftpTarget:
     def __init__(self, address: str, *, command: Sequence[str] | None = None) -> None:
         parts = urlsplit(address)
         if not parts.hostname:
-            raise ParameterError(f"{address}: names no host; write sftp://user@host/path")
+            raise ParameterError(f"{shown_address(address)}: names no host; write sftp://user@host/path")
         if parts.password:
             raise ParameterError("sftp takes no password in the address; use a key (ssh-copy-id) and leave it out")
         self.name = address
@@ -159,7 +163,7 @@ class RsyncTarget:
     """A folder that rsync can reach: ``user@host:path``, an rsync server's module, or a local path."""
 
     def __init__(self, place: str, address: str, *, program: str = "rsync") -> None:
-        self.name, self._place, self._program = address, place.rstrip("/"), program
+        self.name, self._place, self._program = shown_address(address), place.rstrip("/"), program
 
     def names(self) -> set[str]:
         # a relative source listed recursively; a folder that is not there yet holds nothing
@@ -201,41 +205,50 @@ class BucketTarget:
     def __init__(self, address: str) -> None:
         import fsspec
 
-        self.name = address
+        self.name, self._address = shown_address(address), address
         scheme = address.partition("://")[0]
         try:
-            self._system: Any
-            self._system, self._path = fsspec.core.url_to_fs(
-                address, use_listings_cache=False, skip_instance_cache=True
-            )
+            fsspec.get_filesystem_class(scheme)
         except (ImportError, ModuleNotFoundError) as error:
-            raise ProgramMissing(f"{address}: {error}") from error
+            raise ProgramMissing(f"{self.name}: {error}") from error
         except ValueError as error:
-            raise ParameterError(f"{address}: {scheme}:// is no place that can be published to ({error})") from error
+            told = f"{self.name}: {scheme}:// is no place that can be published to ({error})"
+            raise ParameterError(told) from error
+
+    @cached_property
+    def _place(self) -> tuple[Any, str]:
+        """The file system and the path within it; made when it is used: some connect at once, and may wait for long."""
+        import fsspec
+
+        system, path = fsspec.core.url_to_fs(self._address, use_listings_cache=False, skip_instance_cache=True)
+        return system, str(path)
 
     def names(self) -> set[str]:
         try:
-            self._system.invalidate_cache()
-            found = self._system.ls(f"{self._path}/{DATA}", detail=False)
+            system, path = self._place
+            system.invalidate_cache()
+            found = system.ls(f"{path}/{DATA}", detail=False)
         except FileNotFoundError:
             return set()
         except Exception as error:
             raise _outage(self.name, error) from error
-        return {f"{DATA}/{str(path).rpartition('/')[2]}" for path in found}
+        return {f"{DATA}/{str(name).rpartition('/')[2]}" for name in found}
 
     def put(self, contents: Mapping[str, bytes]) -> None:
         try:
+            system, path = self._place
             for name, content in contents.items():
                 # an object of a bucket is there as a whole or not at all
-                self._system.pipe_file(f"{self._path}/{name}", content)
+                system.pipe_file(f"{path}/{name}", content)
         except Exception as error:
             raise _outage(self.name, error) from error
 
     def remove(self, names: Iterable[str]) -> None:
         try:
+            system, path = self._place
             for name in names:
-                if self._system.exists(f"{self._path}/{name}"):
-                    self._system.rm_file(f"{self._path}/{name}")
+                if system.exists(f"{path}/{name}"):
+                    system.rm_file(f"{path}/{name}")
         except Exception as error:
             raise _outage(self.name, error) from error
 

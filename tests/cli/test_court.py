@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from focusnb.io.mrc import write_mrc
 from focusnb.io.tiff import write_tiff
 from focusnb.modes import MODES
 from focusnb.project.project import Project
+from focusnb.project.sources import read_sources
 from tests.cli.test_cli import focusnb
 
 SHAPE = (144, 160)
@@ -59,6 +61,28 @@ def test_told_once_shown_when_asked_and_gone_when_cured(folder: Path) -> None:
     ended = focusnb("run", folder, "--until-idle", "--workers", "0")
     assert "camera: now fine: The gain reference lies as the counts say" in ended.err
     assert b"wrong" not in focusnb("court", folder, "--format", "csv").out
+
+
+def test_what_a_watched_source_still_brings_is_cured_too(folder: Path) -> None:
+    camera, gain = folder.parent / "camera", folder.parent / "gain.mrc"
+    given = ["--gain", gain, "--link", "--ignore", "no such", "--delay", "0.5", "--set", "pixel_size=2"]
+    focusnb("source", "add", folder, camera, "--name", "K3 of ours", "--group", "night", *given)
+    told = focusnb("run", folder, "--until-idle", "--workers", "0").err.split("given neither turned nor flipped")[1]
+    now, later = (shlex.split(part.split(")")[0]) for part in told.replace("\n", " ").split("focusnb ")[1:3])
+    assert now[:3] == ["import", str(folder), str(camera)]
+    # whatever was put elsewhere by hand is not moved back
+    assert "--group" not in now
+    with Project.open(folder) as project:
+        project.move([1], "TRASH")
+        before = read_sources(folder)[0]
+    assert "2 updated" in focusnb(*[word for word in now if word != "(and"][: now.index("gain_flip=yes") + 1]).err
+    assert focusnb(*later).status == 0
+    after = read_sources(folder)[0]
+    facts = {**before.facts, "gain_rotation": "0", "gain_flip": "yes"}
+    assert after == before.model_copy(update={"facts": facts})
+    with Project.open(folder) as project:
+        assert project.ids(group="TRASH") == [1]
+        assert [bool(value) for value in project.table()["gain_flip"]] == [True, True]
 
 
 def test_what_is_done_is_a_setting_of_the_project(folder: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from focusnb.monitoring.alerts import AlertBook
+from focusnb.monitoring.delivery import read_delivery
 from focusnb.monitoring.microscopes import fetch_from
 from focusnb.monitoring.rules import Check, DriftRule
 from focusnb.monitoring.settings import PublishSettings, read_publishing
@@ -155,3 +156,24 @@ def test_a_process_that_serves_publishes_and_sends(folder: Path, tmp_path: Path,
     assert "not watched" not in log
     # what was seen last was published before the process ended
     assert read_snapshot(fetch_from(str(tmp_path / "out"))).status["speed"]["served"] in (True, False)
+
+
+def test_addresses_that_look_alike_keep_their_numbers(folder: Path) -> None:
+    urls = ["json://127.0.0.1/secret-a", "json://127.0.0.1/secret-b"]
+    shown = focusnb("alerts", "send-to", folder, *urls).err
+    assert "1  json://127.0.0.1/****" in shown
+    assert "2  json://127.0.0.1/****" in shown
+    assert "secret" not in shown
+    assert focusnb("alerts", "send-to", folder, "--remove", "1").status == 0
+    assert read_delivery(folder)[1] == ("json://127.0.0.1/secret-b",)
+
+
+def test_the_password_of_a_target_is_not_shown(folder: Path) -> None:
+    target = "ftp://operator:secret@127.0.0.1:1/x"
+    ended = focusnb("publish", folder, target)
+    assert ended.status != 0
+    assert "ftp://operator:****@127.0.0.1:1/x: cannot be published to" in ended.err
+    shown = focusnb("publish", folder, target, "--keep").err + focusnb("publish", folder).err
+    shown += focusnb("publish", folder, target, "--drop").err
+    assert "operator:****@" in shown
+    assert "secret" not in shown + ended.err

@@ -188,3 +188,18 @@ def test_a_folder_that_cannot_be_written_is_told(book: AlertBook) -> None:
     finally:
         book.folder.chmod(0o755)
     assert len(book.all(NOW)) == 1
+
+
+def test_a_claim_holds_for_who_looked_at_the_clock_a_moment_before(book: AlertBook) -> None:
+    identity = open_one(book)
+    assert book.claim(identity, "opened", NOW + 0.01)
+    assert not AlertBook(book.folder.parent).claim(identity, "opened", NOW)
+    # but not for a month where the clock was put back
+    assert book.claim(identity, "opened", NOW - 30 * 86400)
+
+
+def test_a_server_that_may_be_slow_is_waited_for(book: AlertBook) -> None:
+    identity = open_one(book)
+    assert book.claim(identity, "opened", NOW, 600)
+    assert not book.claim(identity, "opened", NOW + CLAIM + 1, 600)
+    assert book.claim(identity, "opened", NOW + 601, 600)

@@ -305,3 +305,58 @@ def test_each_address_hears_for_itself(empty: Project, hook: Any) -> None:
     assert len(good.sent) == 1
     assert bad.tries > 5
     assert good.sent[0][0].startswith(f"{empty.name}: ")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "json://user:secret@127.0.0.1:1/hooks/secret?+Authorization=secret",
+        "form://127.0.0.1:1/secret",
+        "xmls://127.0.0.1:1/a/secret?-key=secret",
+        "workflows://127.0.0.1:1/secretWorkflowWorkflow/secretSignature",
+        "ntfy://127.0.0.1:1/secret",
+    ],
+)
+def test_what_lets_others_write_to_an_address_is_never_shown(url: str) -> None:
+    assert "secret" not in check_url(url)
+    assert "127.0.0.1" in check_url(url)
+    reason = apprise_sender(url, timeout=2)("title", "body", None)
+    assert reason is not None
+    assert "secret" not in reason
+
+
+def test_nobody_is_reminded_for_days_of_a_session_that_ended(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, remind=240)
+    desk.open()
+    assert desk.wait(24 * 3600 + 60) == 6
+    assert desk.wait(24 * 3600) == 0
+
+
+def test_a_clock_that_was_put_back_silences_nobody(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.open("drift.far")
+    assert desk.wait(30) == 1
+    desk.now -= 30 * 86400
+    desk.open("counts.dark")
+    assert desk.wait(30) == 1
+    (tmp_path / "other").mkdir()
+    failing = Desk(tmp_path / "other", failures=1)
+    failing.open()
+    failing.wait(5)
+    failing.now -= 30 * 86400
+    assert failing.wait(60) == 1
+
+
+@pytest.mark.parametrize("remind", [0.0, 60.0])
+def test_what_comes_again_after_its_end_was_told_is_told(tmp_path: Path, remind: float) -> None:
+    desk = Desk(tmp_path, remind=remind)
+    identity = desk.open()
+    desk.wait(30)
+    desk.book.recover(identity, desk.now)
+    assert desk.wait(120) == 1
+    assert desk.open() == identity
+    assert desk.wait(600) == 1
+    assert desk.sender.sent[-1][0] == "Again: It is drift.far"
+    desk.book.recover(identity, desk.now)
+    assert desk.wait(600) == 1
+    assert desk.sender.sent[-1][0].startswith("Recovered: ")

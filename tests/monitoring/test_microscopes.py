@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,15 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     path = tmp_path / "m.toml"
     path.write_text('[a]\nproject = "/data/p"\n')
     assert read_microscopes(path) == [Microscope("a", Path("/data/p"))]
+
+
+def test_a_state_that_makes_no_sense_hides_no_other_microscope(recorded: Recorded, tmp_path: Path) -> None:
+    Publisher(str(tmp_path / "good"), page=None).publish(recorded.maker().make())
+    shutil.copytree(tmp_path / "good", tmp_path / "odd")
+    status = json.loads((tmp_path / "odd" / "status.json").read_text())
+    (tmp_path / "odd" / "status.json").write_text(json.dumps({**status, "alerts": 3}))
+    microscopes = Microscopes([Microscope(name, None, str(tmp_path / name)) for name in ("odd", "good")])
+    odd, good = microscopes.glance()
+    assert (odd.word, odd.level) == ("unreachable", "bad")
+    assert "cannot be understood" in odd.sentence
+    assert good.snapshot is not None

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import stat
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from focusnb.errors import ProjectError
 from focusnb.monitoring import history, service
 from focusnb.monitoring.alerts import AlertBook
-from focusnb.monitoring.delivery import write_delivery
+from focusnb.monitoring.delivery import Courier, Sender, write_delivery
 from focusnb.monitoring.microscopes import fetch_from
 from focusnb.monitoring.rules import Check, DriftRule, set_rule
 from focusnb.monitoring.service import Monitoring, Watch
-from focusnb.monitoring.settings import DeliverySettings, PublishSettings, write_publishing
+from focusnb.monitoring.settings import DeliverySettings, PublishSettings, Tell, write_publishing
 from focusnb.monitoring.snapshot import read_snapshot
 from tests.monitoring.conftest import Recorded
 
@@ -76,3 +79,77 @@ def test_messages_that_cannot_be_sent_are_told_in_the_log(recorded: Recorded, mo
         until(lambda: any("could not be delivered" in text for text in told))
     [alert] = [alert for alert in book.all() if alert.key == "drift.far"]
     assert list(alert.undelivered.values())
+
+
+def test_settings_that_cannot_be_read_keep_no_alert_from_being_raised(recorded: Recorded) -> None:
+    folder = recorded.project.folder
+    set_rule(folder, "drift", {"high": 0.5})
+    for text in ("{", '{"targets": "/srv/www"}', '{"settings": ["blur"]}'):
+        (folder / "monitoring" / "publish.json").write_text(text)
+        with pytest.raises(ProjectError, match=r"publish\.json"):
+            Watch(recorded.project, clock=recorded.recorder.clock).step()
+    assert [alert.key for alert in AlertBook(folder).all()] == ["drift.far"]
+
+
+def test_a_disk_on_which_no_alert_can_be_kept_is_seen_outside(
+    recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = recorded.project.folder
+    set_rule(folder, "drift", {"high": 0.5})
+    write_publishing(folder, PublishSettings(), (str(tmp_path / "out"),))
+
+    def full(*_: object, **__: object) -> None:
+        raise ProjectError("no space left")
+
+    monkeypatch.setattr(AlertBook, "_write", full)
+    watch = Watch(recorded.project, clock=recorded.recorder.clock)
+    with pytest.raises(ProjectError, match="no space left"):
+        watch.step()
+    watch.close()
+    assert read_snapshot(fetch_from(str(tmp_path / "out"))).status["counts"]["images"] > 0
+
+
+def test_a_target_that_refuses_keeps_no_other_from_being_published_to(recorded: Recorded, tmp_path: Path) -> None:
+    folder, told = recorded.project.folder, list[str]()
+    refusing = "ftp://operator:secret@127.0.0.1:1/x"
+    write_publishing(folder, PublishSettings(), (refusing, "nonsense://x", str(tmp_path / "out")))
+    assert stat.S_IMODE((folder / "monitoring" / "publish.json").stat().st_mode) == 0o600
+    watch = Watch(recorded.project, clock=recorded.recorder.clock, tell=told.append)
+    watch.step()
+    watch.step()
+    watch.close()
+    assert (tmp_path / "out" / "status.json").is_file()
+    assert any(text.startswith("ftp://operator:****@127.0.0.1:1/x: cannot be published to") for text in told)
+    assert not any("secret" in text for text in told)
+    # what is no target at all is told once, not every half a minute
+    assert sum("nonsense://" in text for text in told) == 1
+
+
+def test_a_server_that_never_ends_its_answer_keeps_nobody_else_from_hearing(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, heard, hang = recorded.project.folder, list[str](), threading.Event()
+    monkeypatch.setattr(service, "DELIVERY", 0.02)
+
+    def sender(url: str, timeout: float) -> Sender:
+        def send(title: str, body: str, picture: bytes | None, *, urgent: bool = False) -> str | None:
+            if "hangs" in url:
+                hang.wait(20)
+            heard.append(url)
+            return None
+
+        return send
+
+    def made(folder: Path, *, tell: Tell) -> list[Courier]:
+        return couriers(folder, tell=tell, make=sender)
+
+    couriers = service.couriers
+    monkeypatch.setattr(service, "couriers", made)
+    write_delivery(folder, DeliverySettings(), ["json://hangs", "json://hears"])
+    AlertBook(folder).open(DriftRule(), Check("drift.far", True, "It drifts"), time.time())
+    with Monitoring(folder):
+        until(lambda: "json://hears" in heard)
+        assert "json://hangs" not in heard
+        hang.set()
+        until(lambda: "json://hangs" in heard)
+    assert heard.count("json://hears") == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from focusnb.io.mrc import write_mrc
 from focusnb.io.tiff import write_tiff
 from focusnb.modes import MODES
 from focusnb.ops import preview
-from focusnb.processing.court import CHECKS, TITLES, Bench, Verdict, Witness, judge
+from focusnb.processing.court import CHECKS, TITLES, Bench, Verdict, Witness, judge, sitting
 from focusnb.processing.court.sitting import Court, groups, sit
 from focusnb.processing.executors import InlineExecutor
 from focusnb.processing.processor import Processor
@@ -189,6 +190,42 @@ def test_a_court_that_cannot_sit_stops_nothing(counts_alone, session, tmp_path, 
         court._waiting["day"] = 0.0
         court.rest()
         assert len(told) == 1
+
+
+def test_products_that_are_nonsense_stop_nothing(counts_alone, session, tmp_path):
+    with begin(tmp_path / "project", session, dose_per_frame=2.7) as project:
+        assert len(run(project)) == 1
+        for path in project.folder.glob("exposures/day/*/camera.json"):
+            curves = json.loads(path.read_text())
+            path.write_text(json.dumps({**curves, "gain_scale": ["much"], "frame_counts": ["few"]}))
+        found = {verdict.check: verdict for verdict in sit(project, "day")[0]}
+        assert found["gain_use"].word == "cannot tell"
+        assert "damaged" in found["gain_use"].sentence
+        assert found["gain_orientation"].word == "wrong"
+        assert found["dose"].word == "fine"
+
+
+def test_a_court_that_fails_in_any_way_stops_nothing(counts_alone, session, tmp_path, monkeypatch):
+    with begin(tmp_path / "project", session, dose_per_frame=2.7) as project:
+        monkeypatch.setattr(sitting, "_judge", lambda bench: (_ for _ in ()).throw(RuntimeError("no sense")))
+        assert run(project) == ["The first exposures of day could not be judged: RuntimeError: no sense"]
+        assert len(project.ids(status="done")) == 6
+
+
+def test_a_session_of_several_folders_is_cured_as_a_whole(counts_alone, session, tmp_path):
+    for number, path in enumerate(sorted(session.glob("movie_*.tif"))):
+        folder = tmp_path / f"GridSquare_{number % 2}" / "Data"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / path.name)
+    with Project.create(tmp_path / "project", mode="drift") as project:
+        facts = {"pixel_size": 1.0511, "voltage": 300, "dose_per_frame": 2.7}
+        for folder in sorted(tmp_path.glob("GridSquare_*")):
+            project.add(folder, gain_reference=session / "gain.mrc", facts=facts)
+        [group] = groups(project)
+        [told] = run(project)
+        places = f"{tmp_path}/GridSquare_0/Data {tmp_path}/GridSquare_1/Data"
+        assert told.startswith(f"{group}: ")
+        assert told.endswith(f"focusnb import {project.folder} {places} --set gain_rotation=0 --set gain_flip=yes")
 
 
 def test_few_movies_are_judged_when_nothing_follows(counts_alone, session, tmp_path):
@@ -382,3 +419,12 @@ def test_verdicts_are_kept_whole(tmp_path):
     verdict = verdict_on("dose", [dose_witness(tmp_path, 4.1)])
     text = json.dumps(verdict.to_dict(), allow_nan=False)
     assert Verdict.from_dict({**json.loads(text), "added_later": 1}) == verdict
+
+
+def test_the_dose_of_an_eer_is_given_for_the_frames_its_facts_count(tmp_path):
+    one = dose_witness(tmp_path, 2.0, hardware_frames=1200)
+    curves = one.folder / "camera_curves.json"
+    curves.write_text(json.dumps({"frame_counts": [1.0] * 80}))
+    one = replace(one, found={**one.found, "camera_curves": curves.name})
+    # 80 frames of 2 e⁻/Å² were made where the facts count 40
+    assert "--set dose_per_frame=4," in verdict_on("dose", [one]).cure

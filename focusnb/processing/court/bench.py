@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,8 @@ import numpy as np
 from focusnb.errors import FormatError
 from focusnb.io.images import read_image
 from focusnb.ops.gain import Orientation, ResidualGain, residual_gain
+from focusnb.processing.court.cures import command
+from focusnb.project.sources import ImportSource
 
 _COUNTED = frozenset({"camera_curves", "hot_pixels", "dose_origin"})
 """What is found of any movie that was prepared here; one whose results another program made has none of it."""
@@ -123,20 +124,28 @@ class Witness:
 class Bench:
     """The exposures a court looks at, and how a user would give their facts anew.
 
-    project, source : folders, for the commands that cures are
+    project, source : folders, for the commands that cures are; folders : all that the session came from
+    watched : the source that is watched and brings more of it
     """
 
-    def __init__(self, witnesses: Sequence[Witness], *, project: Path, source: Path) -> None:
+    def __init__(
+        self,
+        witnesses: Sequence[Witness],
+        *,
+        project: Path,
+        source: Path,
+        folders: Sequence[Path] = (),
+        watched: ImportSource | None = None,
+    ) -> None:
         self.all = list(witnesses)
         self.movies = [one for one in witnesses if one.facts.get("kind", "movie") == "movie"]
         self.prepared = [one for one in self.movies if one.is_prepared]
         self.project, self.source = project, source
+        self._folders, self._watched = folders or (source,), watched
 
     def again(self, *, options: str = "", **values: Any) -> str:
         """The command that gives facts anew."""
-        facts = [f"--set {name}={_text(value)}" for name, value in values.items()]
-        folders = (shlex.quote(str(path)) for path in (self.project, self.source))
-        return " ".join(["focusnb import", *folders, *facts, *([options] if options else [])])
+        return command(self.project, self._folders, self._watched, values, options)
 
     @cached_property
     def with_gain(self) -> list[Witness]:
@@ -211,10 +220,6 @@ def some_of(count: int, of: int) -> str:
 def lower(sentence: str) -> str:
     """A sentence as a part of another."""
     return sentence[:1].lower() + sentence[1:]
-
-
-def _text(value: Any) -> str:
-    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 
 def rounded(value: float) -> str:

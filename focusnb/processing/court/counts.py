@@ -140,6 +140,7 @@ def judge_dose(bench: Bench) -> Verdict:
     ratio = statistics.median(value for _, value in seen)
     given = statistics.median(_given_dose(one) or 0.0 for one, _ in seen)
     measured = statistics.median(float(one.found["dose_per_frame_measured"]) for one, _ in seen)
+    fact = measured * statistics.median(_made_of_each(one) for one, _ in seen)
     numbers = {"given": round(given, 4), "measured": round(measured, 4), "ratio": round(ratio, 3)}
     if LEAST_DOSE <= ratio <= MOST_DOSE:
         told = f"{measured:.3g} e⁻/Å² per frame are counted and {given:.3g} were given ({ratio:.2f} of them)"
@@ -156,10 +157,10 @@ def judge_dose(bench: Bench) -> Verdict:
         told = f"{told}; by its noise an electron adds {counts * held:.3g} counts and not {held:.3g}"
         cure = bench.again(counts_per_electron=rounded(per_electron))
     elif ratio > 1:
-        cure = f"give the dose with {bench.again(dose_per_frame=rounded(measured))}, or correct the pixel size"
+        cure = f"give the dose with {bench.again(dose_per_frame=rounded(fact))}, or correct the pixel size"
     else:
         cure = (
-            f"unless the specimen is very thick, give the dose with {bench.again(dose_per_frame=rounded(measured))}, "
+            f"unless the specimen is very thick, give the dose with {bench.again(dose_per_frame=rounded(fact))}, "
             "or correct the pixel size"
         )
     wrong = ratio < _WRONG_LEAST or ratio > _WRONG_MOST
@@ -193,6 +194,12 @@ def _given_dose(one: Witness) -> float | None:
     if one.found.get("dose_origin") not in ("given", "exposure"):
         return None
     return one.found.get("dose_per_frame_used")
+
+
+def _made_of_each(one: Witness) -> float:
+    """How many frames were made of each that the facts count: an EER's are cut at will, its dose is of the facts'."""
+    made, told = len(one.camera.get("frame_counts", [])), one.facts.get("frame_count")
+    return made / int(told) if one.facts.get("hardware_frames") and made and told else 1.0
 
 
 def _dose_ratio(one: Witness) -> float | None:

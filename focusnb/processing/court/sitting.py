@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from focusnb.errors import FocusError, ParameterError
-from focusnb.processing.court import Bench, Verdict, Witness, judge
+from focusnb.processing.court import CHECKS, Bench, Verdict, Witness
+from focusnb.processing.court.bench import cannot_tell
+from focusnb.processing.court.cures import common
 from focusnb.processing.processor import Event
 from focusnb.processing.queue import Queue
 from focusnb.processing.workflow import Workflow
@@ -18,6 +21,7 @@ from focusnb.project import facts as fact_rules
 from focusnb.project import records, schema
 from focusnb.project.project import Project
 from focusnb.project.sets import TRASH
+from focusnb.project.sources import ImportSource, read_sources
 from focusnb.quantities import Acquisition
 from focusnb.steps.base import FACTS
 
@@ -54,13 +58,30 @@ def sit(project: Project, group: str, *, keep: bool = True) -> tuple[list[Verdic
     record = kept.read(project.library).get(group, {})
     ids = _first(project, group, record.get("exposures", []))
     witnesses = _witnesses(project, ids)
-    verdicts = judge(Bench(witnesses, project=project.folder, source=_source(project, ids)))
+    folders = _folders(project, group)
+    watched = _watched(project, folders)
+    source = folders[-1] if folders else Path("FOLDER")
+    verdicts = _judge(
+        Bench(witnesses, project=project.folder, source=source, folders=common(map(str, folders)), watched=watched)
+    )
     told = record.get("told", {})
     news = [one for one in verdicts if (one.is_bad or one.word == "fine") and told.get(one.check, "fine") != one.word]
     fresh = {"exposures": ids, "verdicts": [verdict.to_dict() for verdict in verdicts], "told": told}
     if keep and fresh != record:
         kept.write(project, group, fresh)
     return verdicts, news
+
+
+def _judge(bench: Bench) -> list[Verdict]:
+    """The verdicts of all checks; one that damaged products keep from judging hides none of the others."""
+    verdicts = []
+    for name, check in CHECKS.items():
+        try:
+            verdicts.append(check(bench))
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            told = f"what the steps left of these exposures is damaged ({type(error).__name__}: {error})"
+            verdicts.append(cannot_tell(name, told, len(bench.all)))
+    return verdicts
 
 
 def note_told(project: Project, group: str, news: Iterable[Verdict]) -> None:
@@ -84,12 +105,25 @@ def _first(project: Project, group: str, known: Iterable[int]) -> list[int]:
     return ids
 
 
-def _source(project: Project, ids: list[int]) -> Path:
-    """The folder that the last of these exposures came from."""
+def _folders(project: Project, group: str) -> list[Path]:
+    """The folders that the exposures of a group came from, in their order."""
     e = schema.exposures.c
+    of_group = e.folder.startswith(f"exposures/{group}/", autoescape=True) & (e.group != TRASH)
     with project.library.read() as connection:
-        sources = list(connection.execute(sa.select(e.source).where(e.id.in_(ids))).scalars())
-    return Path(sources[-1]).parent if sources and sources[-1] else Path("FOLDER")
+        sources = connection.execute(sa.select(e.source).where(of_group).order_by(e.id)).scalars()
+        return [Path(name) for name in dict.fromkeys(os.path.dirname(source) for source in sources if source)]
+
+
+def _watched(project: Project, folders: list[Path]) -> ImportSource | None:
+    """The source of the project that brought the last of these folders' exposures, and brings more."""
+    try:
+        sources = read_sources(project.folder)
+    except FocusError:
+        return None
+    for one in sources:
+        if folders and any(folders[-1].is_relative_to(Path(folder).resolve()) for folder in one.folders):
+            return one
+    return None
 
 
 def _witnesses(project: Project, ids: list[int]) -> list[Witness]:
@@ -170,14 +204,17 @@ class Court:
                 self._waiting.pop(group, None)
             if len(ids) < fewest:
                 return
+            # what fails is tried again when it has been quiet, not at every turn
+            self._waiting[group] = time.monotonic()
             self._tell(group, sit(self.project, group)[1])
             self._waiting.pop(group, None)
             if len(ids) >= MOST:
                 self._settled[group] = frozenset(ids)
-        except (FocusError, OSError) as error:
-            if str(error) != self._fault:
-                self._fault = str(error)
-                self._say(f"The first exposures of {group} could not be judged: {error}")
+        except Exception as error:  # damaged products of a step may be anything
+            reason = str(error) if isinstance(error, FocusError | OSError) else f"{type(error).__name__}: {error}"
+            if reason != self._fault:
+                self._fault = reason
+                self._say(f"The first exposures of {group} could not be judged: {reason}")
 
     def _tell(self, group: str, news: list[Verdict]) -> None:
         """Pause, tell and remember it, in this order: cut off in between, it is told once more."""

@@ -1,4 +1,4 @@
-"""Take the pictures of the documentation: a simulated session on its page, in Chromium, light and dark, wide and small.
+"""Take the pictures of the documentation: simulated sessions on their pages, light and dark, wide and small.
 
 Run by ``make screenshots``; a folder with a project may be given to take the pictures of that one.
 """
@@ -6,12 +6,14 @@ Run by ``make screenshots``; a folder with a project may be given to take the pi
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,14 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from focusnb import microscope
+from focusnb.monitoring.pictures import PICTURES
+from focusnb.monitoring.service import Watch
 from focusnb.project.project import Project
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+from tests.monitoring.nights import HOUR, MINUTE, Recorder, make_night, make_project  # noqa: E402
+
 IMAGES = HERE / "images"
 
 
@@ -34,12 +41,19 @@ class Shot:
     size: tuple[int, int] = (1440, 900)
     dark: bool = False
     wait: str = ".fnb-live"
+    part: str = ""
 
 
 SHOTS = (
     Shot("explorer_light"),
     Shot("explorer_dark", dark=True),
     Shot("explorer_phone", size=(390, 844), dark=True),
+)
+
+
+MONITOR_SHOTS = (
+    Shot("monitor_depth", wait=".plot canvas", part="titan1"),
+    Shot("monitor_phone", size=(390, 844), dark=True, wait=".card .band"),
 )
 
 
@@ -54,10 +68,45 @@ def simulate(folder: Path, movies: int) -> Path:
     return project
 
 
-def take(project: Path, shots: tuple[Shot, ...]) -> None:
-    """Serve the project's page and photograph it."""
+def record_nights(folder: Path, session: Project) -> Path:
+    """Two nights that go on now, with the pictures of a session: at one of them the counts have just fallen."""
+    for name, seed, faults in (("titan1", 9411, ["counts"]), ("glacios", 9412, [])):
+        night = make_night(seed, hours=6.0, faults=faults)
+        until = night.faults[0].begin + 14 * MINUTE if faults else night.end - HOUR
+        ahead = time.time() - until
+        night.images = [image for image in night.images if image.processed <= until]
+        for image in night.images:
+            image.recorded, image.imported, image.processed = (
+                t + ahead for t in (image.recorded, image.imported, image.processed)
+            )
+        night.end = time.time()
+        with make_project(folder / name) as project:
+            recorder = Recorder(project, night)
+            recorder.go(night.end - 30 * MINUTE)
+            watch = Watch(project, clock=recorder.clock)
+            for _ in recorder.run(MINUTE):
+                watch.step()
+            watch.close()
+            _lend_pictures(session, project)
+    config = folder / "microscopes.toml"
+    config.write_text('[titan1]\nproject = "titan1"\n[glacios]\nproject = "glacios"\n')
+    return config
+
+
+def _lend_pictures(session: Project, night: Project) -> None:
+    lender, taker = session.ids(status="done")[-1], night.ids(status="done")[-1]
+    columns = ", ".join((*PICTURES, "width", "height", "pixel_size"))
+    with session.library.read() as connection:
+        row = connection.exec_driver_sql(f"SELECT {columns} FROM exposures WHERE id = {lender}").mappings().one()
+    shutil.copytree(session.path(lender), night.path(taker))
+    with night.library.write() as transaction:
+        transaction.update_exposure(taker, {name: value for name, value in row.items() if value is not None})
+
+
+def take(project: Path, shots: tuple[Shot, ...], command_name: str = "dash") -> None:
+    """Serve a page and photograph it."""
     command = [sys.executable, "-c", "from focusnb.cli import main; main()"]
-    command += ["dash", str(project), "--no-browser", "--port", "0"]
+    command += [command_name, str(project), "--no-browser", "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
         told = server.stderr.readline()
@@ -95,6 +144,8 @@ def _photograph(browser: Any, address: str, shot: Shot) -> None:
     )
     page = context.new_page()
     page.goto(address)
+    if shot.part:
+        page.get_by_role("button", name=shot.part).click(timeout=120_000)
     page.locator(shot.wait).first.wait_for(timeout=120_000)
     page.wait_for_timeout(3000)
     IMAGES.mkdir(exist_ok=True)
@@ -118,7 +169,11 @@ def main() -> None:
         take(given.project, SHOTS)
         return
     with tempfile.TemporaryDirectory(prefix="focusnb-pictures-") as folder:
-        take(simulate(Path(folder), given.movies), SHOTS)
+        simulated = simulate(Path(folder), given.movies)
+        take(simulated, SHOTS)
+        os.environ["XDG_STATE_HOME"] = folder  # what is remembered of sessions is none of this user's
+        with Project.open(simulated) as session:
+            take(record_nights(Path(folder) / "nights", session), MONITOR_SHOTS, "monitor")
 
 
 if __name__ == "__main__":

@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 _NAMES = {
     "explorer": ("focusnb.apps.explore", "explorer"),
+    "monitor": ("focusnb.apps.watch", "monitor"),
+    "named_microscopes": ("focusnb.apps.microscopes", "named_microscopes"),
     "named_project": ("focusnb.apps.opening", "named_project"),
 }
 
-__all__ = ["explorer", "named_project"]
+__all__ = ["explorer", "monitor", "named_microscopes", "named_project"]
 
 if TYPE_CHECKING:
     from focusnb.apps.explore import explorer
+    from focusnb.apps.microscopes import named_microscopes
     from focusnb.apps.opening import named_project
+    from focusnb.apps.watch import monitor
 
 
 def __getattr__(name: str) -> Any:

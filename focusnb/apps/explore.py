@@ -42,7 +42,7 @@ class Explorer:
         """``height`` : of the table in pixels."""
         from focusnb.panels.plots import load_bokeh
 
-        load_bokeh()  # later, when plots are wanted, there is no cell any more that could bring it into the page
+        load_bokeh(again=True)  # later, when plots are wanted, no cell is left that could bring it into the page
         self.project = project
         self.header = ProjectHeader(project)
         self.processing = ProcessingBar(project)

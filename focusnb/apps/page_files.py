@@ -10,6 +10,7 @@ from focusnb.errors import ProgramMissing
 _INSTALLED = {
     "template": "share/jupyter/voila/templates/focusnb/index.html.j2",
     "explorer.ipynb": "share/focusnb/dashboards/explorer.ipynb",
+    "monitor.ipynb": "share/focusnb/dashboards/monitor.ipynb",
 }
 
 

@@ -1,7 +1,8 @@
-"""Serve a page of a project to browsers: Voila alone, with its files closed and its kernels freed.
+"""Serve a page to browsers: Voila alone, with its files closed and its kernels freed.
 
 Voila as it comes never frees the kernel of a closed tab, serves files without asking for the token, and shows what its
-address asks for. This launcher serves one notebook, for one project, named to the kernels by their environment.
+address asks for. This launcher serves one notebook, for one project or some microscopes, named to the kernels by their
+environment.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import secrets
 import shutil
 import signal
 import socket
+import ssl
 import sys
 import tempfile
 import threading
 import time
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ from voila.app import Voila
 from focusnb import __version__
 from focusnb.apps.page_files import page_file
 from focusnb.apps.page_handlers import Farewell, Headers, Page, PublicFile, Refused, TemplateFile
+from focusnb.apps.page_login import Doorkeeper
 from focusnb.apps.settings import PROJECT_VARIABLE
 from focusnb.errors import ParameterError, ProjectError
 from focusnb.panels import STATIC
@@ -100,9 +103,18 @@ class OwnKernel(KernelSpecManager):
 class PageServer(Voila):
     """Serves one page."""
 
-    def __init__(self, *, sockets: list[socket.socket], on_ready: Callable[[], None], **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        sockets: list[socket.socket],
+        on_ready: Callable[[], None],
+        command: str = "focusnb dash",
+        tls: ssl.SSLContext | None = None,
+        **options: Any,
+    ) -> None:
+        """``command`` : what was typed to start it, for whoever has to log in; ``tls`` : encrypts, where it is given"""
         super().__init__(**options)
-        self.sockets = sockets
+        self.sockets, self.command, self.tls = sockets, command, tls
         self.on_ready = on_ready
         self.grace, self.patience = GRACE, PATIENCE
         self.loading = 0
@@ -121,10 +133,12 @@ class PageServer(Voila):
         settings["ws_ping_interval"], settings["ws_ping_timeout"] = PING, 3 * PING
         settings["compress_response"] = True
         # without a token the browser's word for the host is all that keeps other sites' pages out
-        settings["allow_remote_access"] = bool(self.token)
+        settings["allow_remote_access"] = self.identity_provider.auth_enabled
         settings["local_hostnames"] = list(LOOPBACK)
         own = jinja2.FileSystemLoader(page_file("template"))
         settings["jinja2_env"].loader = jinja2.ChoiceLoader([own, settings["jinja2_env"].loader])
+        settings["jinja2_env"].globals["command"] = self.command
+        settings["jinja2_env"].globals["has_password"] = bool(self.identity_provider.hashed_password)
         return settings
 
     def init_handlers(self) -> list[Any]:
@@ -140,6 +154,7 @@ class PageServer(Voila):
             (base + r"/voila/templates/lab/static/(.*)", TemplateFile, {"paths": self.static_paths}),
             (base + r"/voila/templates/.*", Refused),
             (base + r"/voila/files/.*", Refused),
+            (base + r"/voila/query/.*", Refused),  # tells what a browser sent, to whoever knows the kernel
             *handlers,
             (base + r"/?", Page, page[2]),
             (r"/.*", Refused),
@@ -148,7 +163,7 @@ class PageServer(Voila):
     def listen(self) -> None:
         """Serve until a signal comes."""
         self.app.transforms.append(Headers)
-        server = HTTPServer(self.app)
+        server = HTTPServer(self.app, ssl_options=self.tls)
         server.add_sockets(self.sockets)
         self.ioloop = IOLoop.current()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -175,14 +190,32 @@ class PageServer(Voila):
         A page whose kernel is gone loads itself again as soon as somebody looks at it.
         """
         now = time.monotonic()
+        ready, starting = self._pooled()
         running = set(self.kernel_manager.list_kernel_ids())
         for gone in set(self._alone_since) - running:
             del self._alone_since[gone]
         self._was_seen &= running
         for kernel in running:
             with contextlib.suppress(KeyError):  # ended meanwhile
-                if self._is_left(kernel, now) or not await ensure_async(self.kernel_manager.is_alive(kernel)):
+                waits = kernel in ready or (starting and kernel not in self._was_seen)
+                if (not waits and self._is_left(kernel, now)) or not await ensure_async(
+                    self.kernel_manager.is_alive(kernel)
+                ):
                     await ensure_async(self.kernel_manager.shutdown_kernel(kernel, now=True))
+
+    def _pooled(self) -> tuple[set[str], bool]:
+        """Kernels kept ready for the next browsers, and whether more are starting; missing ones are asked for."""
+        manager = self.kernel_manager
+        if not self.voila_configuration.preheat_kernel:
+            return set(), False
+        pool = manager._pools.setdefault(manager.notebook_path, [])
+        pool[:] = [task for task in pool if not task.done() or (not task.cancelled() and task.exception() is None)]
+        if len(pool) < self.voila_configuration.default_pool_size:
+            manager.fill_if_needed(notebook_name=manager.notebook_path)
+        ready = {task.result()["kernel_id"] for task in pool if task.done()}
+        for kernel in ready:
+            self._alone_since.pop(kernel, None)
+        return ready, len(ready) < len(pool)
 
     def _is_left(self, kernel: str, now: float) -> bool:
         """Whether a kernel has been without a browser for too long."""
@@ -221,31 +254,60 @@ def bind(host: str, port: int | None) -> list[socket.socket]:
     raise ParameterError(f"ports {PORT} to {PORT + 19} are in use; choose another with --port, or 0 for any")
 
 
+def encrypt(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    """What encrypts a page; None where no files are given. ParameterError where they cannot be used."""
+    if certificate is None:
+        if key is not None:
+            raise ParameterError(f"{key}: a key is of no use without its certificate; give --certfile too")
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        # asked for by nobody: a server that waits for a pass phrase does not come back after a power cut
+        context.load_cert_chain(certificate, key, password=lambda: b"")
+    except FileNotFoundError as error:
+        missing = next((path for path in (certificate, key) if path is not None and not path.exists()), certificate)
+        raise ParameterError(f"{missing}: there is no such file; name the certificate and its key") from error
+    except (OSError, ssl.SSLError) as error:
+        told = f"{certificate} and {key or certificate}"
+        raise ParameterError(
+            f"{told}: are no certificate and its key ({error}); both have to be PEM, without a pass phrase"
+        ) from error
+    return context
+
+
 def make_server(
-    project: Path,
+    project: Path | None = None,
     *,
     notebook: str = "explorer.ipynb",
     title: str = "focusnb",
     host: str = "localhost",
     port: int | None = None,
     token: str | None = None,
+    password: str = "",
+    tls: ssl.SSLContext | None = None,
+    preheated: int = 0,
+    environment: Mapping[str, str] | None = None,
+    command: str = "focusnb dash",
     folder: Path,
     on_ready: Callable[[PageServer], None] = lambda server: None,
 ) -> PageServer:
     """A server of a page, listening; ``start()`` serves it until a signal comes.
 
-    project : the project's folder, named to the page's kernels by their environment
+    project : the project's folder, named to the page's kernels by their environment; ``environment`` : what else is
     notebook : the page, by its name in ``dashboards``
     token : what a browser has to show; None makes one, an empty one lets everybody on this machine in
+    password : the hash of one that opens the page as well, as Jupyter makes it; then no token is made
+    tls : encrypts; preheated : kernels kept ready, in which the page is there already
     folder : an empty one, all that Voila may take its files from
     """
-    if token == "" and host not in LOOPBACK:
+    token = "" if token is None and password else token
+    if token == "" and not password and host not in LOOPBACK:
         raise ParameterError(f"without a token this page is not served beyond this machine (host {host}); give one")
     sockets = bind(host, port)
     page = nbformat.read(page_file(notebook), as_version=4)
     page.metadata["title"] = title
     nbformat.write(page, folder / "page.ipynb")
-    os.environ[PROJECT_VARIABLE] = str(project)
+    os.environ.update({PROJECT_VARIABLE: str(project or ""), **(environment or {})})
     settings = Config()
     settings.Voila.config_file_paths = []  # a voila.json lying about must open nothing
     settings.Voila.open_browser = False
@@ -261,7 +323,8 @@ def make_server(
     pages.file_allowlist = ["$^"]
     pages.extension_allowlist = EXTENSIONS
     pages.extension_denylist = []
-    pages.preheat_kernel = False
+    pages.preheat_kernel = preheated > 0
+    pages.default_pool_size = preheated
     pages.page_config_hook = _without_formulas
     pages.kernel_spec_manager_class = OwnKernel
     if len(tempfile.gettempdir()) <= LONGEST_SOCKET_FOLDER:
@@ -269,12 +332,14 @@ def make_server(
     for name in ("tornado.access", "tornado.general", "tornado.application"):
         logging.getLogger(name).setLevel(logging.ERROR)  # a phone that fell asleep is no news
     settings.KernelManager.autorestart = False  # a new kernel under an old page knows none of its widgets
-    settings.IdentityProvider.cookie_options = {"samesite": "Lax"}
+    settings.Voila.identity_provider_class = Doorkeeper
+    settings.Doorkeeper.cookie_options = {"samesite": "Lax"}
+    settings.Doorkeeper.hashed_password = password
 
     def ready() -> None:
         on_ready(server)
 
-    server = PageServer(config=settings, sockets=sockets, on_ready=ready)
+    server = PageServer(config=settings, sockets=sockets, on_ready=ready, command=command, tls=tls)
     server.initialize([])
     return server
 
@@ -283,10 +348,13 @@ def address(server: PageServer) -> str:
     """Where to find the page, token included."""
     host = socket.gethostname() if server.ip in ("0.0.0.0", "::", "") else server.ip
     host = f"[{host}]" if ":" in host else host
-    return f"http://{host}:{server.port}/" + (f"?token={server.token}" if server.token else "")
+    scheme = "http" if server.tls is None else "https"
+    return f"{scheme}://{host}:{server.port}/" + (f"?token={server.token}" if server.token else "")
 
 
-def serve_page(project: Path, *, title: str, browser: bool, tell: Callable[[str], None], **options: Any) -> None:
+def serve_page(
+    project: Path | None = None, *, title: str, browser: bool, tell: Callable[[str], None], **options: Any
+) -> None:
     """Serve a page until Ctrl-C; all kernels end with it. ``tell`` gets the one line with the address."""
 
     def ready(server: PageServer) -> None:

@@ -19,6 +19,7 @@ from focusnb.cli import (
     demo,
     doctor,
     importing,
+    monitor,
     names,
     processing,
     projects,
@@ -51,6 +52,7 @@ align.register(app)
 ctf.register(app)
 court.register(app)
 dash.register(app)
+monitor.register(app)
 demo.register(app)
 doctor.register(app)
 

@@ -148,14 +148,15 @@ def _send_to(
 
     path = _checked(folder)
     settings, known = read_delivery(path)
-    shown = [check_url(url) for url in [*known, *(urls or [])]]
-    wanted = [*known, *(urls or [])]
+    wanted = list(dict.fromkeys([*known, *(urls or [])]))
+    shown = [check_url(url) for url in wanted]
     for number in sorted({_number(text, len(wanted)) for text in remove or ()}, reverse=True):
         del wanted[number - 1], shown[number - 1]
     if urls or remove or values:
         settings = DeliverySettings.make({**settings.model_dump(), **values})
-        write_delivery(path, settings, list(dict.fromkeys(wanted)))
-    for number, address in enumerate(dict.fromkeys(shown), 1):
+        write_delivery(path, settings, wanted)
+    # two may look alike without what is secret of them
+    for number, address in enumerate(shown, 1):
         say(f"{number}  {address}")
     if not wanted:
         say("Nobody is told; give an address")

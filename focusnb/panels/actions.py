@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +15,7 @@ import traitlets
 from focusnb.errors import ParameterError
 from focusnb.panels.base import Panel
 from focusnb.panels.forms import Form, labelled
+from focusnb.panels.polling import in_thread
 from focusnb.panels.theme import bundle
 from focusnb.processing.queue import Queue
 from focusnb.processing.workflow import Workflow
@@ -333,14 +336,21 @@ class Export(Action):
             return None
         return self.chosen.selection if self.rows.value == "chosen" else self.chosen.shown
 
-    def _frame(self) -> Any:
-        frame = self.project.table(where=self._ids())
-        if self.rows.value == "shown":
-            frame = frame.loc[self.chosen.shown]
-        if self.columns.value == "shown":
-            kept = [name for name in ("exposure", "group", "status", "reason") if name not in self.chosen.columns]
-            frame = frame[[*kept, *(name for name in self.chosen.columns if name in frame.columns)]]
-        return frame
+    def writer(self) -> Callable[[], tuple[str, int, bytes]]:
+        """What writes the file asked for now, in a thread if need be: its name, its rows and its content."""
+        ids, in_order = self._ids(), self.rows.value == "shown"
+        columns = list(self._frame_columns()) if self.columns.value == "shown" else None
+        name, format = self._name(), self.format.value
+
+        def write() -> tuple[str, int, bytes]:
+            frame = self.project.table(where=ids)
+            if in_order:
+                frame = frame.loc[[identity for identity in ids or () if identity in frame.index]]
+            if columns is not None:
+                frame = frame[[column for column in columns if column in frame.columns]]
+            return name, len(frame), tables.encode_exposures(frame, format)
+
+        return write
 
     def code(self) -> str:
         name = self._name()
@@ -360,10 +370,12 @@ class Export(Action):
         return f"{Path(self.project.folder).name}.{self.format.value}"
 
     def do(self) -> str:
-        frame = self._frame()
-        content = tables.encode_exposures(frame, self.format.value)
-        self._code.download(self._name(), content, _TYPES[self.format.value])
-        return f"{self._name()}: {len(frame)} rows, {len(content) / 1e6:.1f} MB"
+        return self.hand_over(*self.writer()())
+
+    def hand_over(self, name: str, rows: int, content: bytes) -> str:
+        """Give a written file to the browser; returns what to tell."""
+        self._code.download(name, content, _TYPES[Path(name).suffix.removeprefix(".")])
+        return f"{name}: {rows} rows, {len(content) / 1e6:.1f} MB"
 
 
 class ActionBar(Panel):
@@ -382,6 +394,8 @@ class ActionBar(Panel):
             "export": Export(*args, self._code),
         }
         self.open = ""
+        self._writing = ""
+        self._task: asyncio.Task[None] | None = None
         self._buttons = {name: self._button(name, action) for name, action in self.actions.items()}
         self._count = widgets.Label()
         self._count.add_class("fnb-caption")
@@ -437,7 +451,7 @@ class ActionBar(Panel):
             self._code.text = ""
             return
         action = self.actions[self.open]
-        reason = action.ready()
+        reason = self._writing if self._writing and self.open == "export" else action.ready()
         self._do.disabled = bool(reason)
         self._do.tooltip = reason
         if reason:
@@ -463,9 +477,32 @@ class ActionBar(Panel):
         """Do what is open."""
         action = self.actions[self.open]
         with self.guard(action.title.lower()):
+            if isinstance(action, Export) and self._write(action):
+                return
             self._said.value = action.do()
             self._changed()
         self.poke()
+
+    def _write(self, action: Export) -> bool:
+        """Write a file beside the page, as a long table takes its time; False where there is no loop to wait in."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return False
+        self._writing = "the file is being written and comes by itself"
+        self._changed()
+        self._task = loop.create_task(self._written(action, in_thread(action.writer())))
+        return True
+
+    async def _written(self, action: Export, writing: Future[tuple[str, int, bytes]]) -> None:
+        told = ""
+        with self.guard("export"):
+            try:
+                told = action.hand_over(*await asyncio.wrap_future(writing))
+            finally:
+                self._writing = ""
+        self._said.value = told
+        self._changed()
 
 
 def _ids_as_code(ids: Sequence[int]) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 import anywidget
 import traitlets
 
-from focusnb.errors import FocusError
 from focusnb.panels.base import Panel, explain
 from focusnb.panels.theme import bundle
 from focusnb.project.project import Changes, Project
@@ -67,7 +66,7 @@ class Details(Panel):
         if self._current is not None:
             try:
                 self._shown = payload.details(self.project, self._current)
-            except (FocusError, OSError) as error:
+            except Exception as error:  # one that cannot be shown keeps nobody from the others
                 self._shown = {"error": explain(error, "show this exposure")[0]}
         self._tables.send({"k": "show", "id": self._current, **self._shown})
 

@@ -158,9 +158,9 @@ class Overviews(Panel):
     def _pictures(self, exposure: int, chosen: int) -> tuple[dict[str, Any], list[bytes]]:
         try:
             head, tiles = payload.plan(self.project, exposure, self._overviews[chosen])
-        except (FocusError, OSError) as error:
+            described, content = payload.load(tiles)
+        except Exception as error:  # one exposure that cannot be shown keeps nobody from the others
             return {"error": explain(error, "show this exposure")[0]}, []
-        described, content = payload.load(tiles)
         return {"head": head, "tiles": described}, content
 
     def _deliver(self, exposure: int, chosen: int, data: dict[str, Any], content: list[bytes]) -> None:
@@ -214,10 +214,10 @@ class Overviews(Panel):
                 return
             try:
                 head, tiles = payload.plan(self.project, exposure, self._overviews[chosen])
-            except (FocusError, OSError) as error:
+                described, content = await asyncio.to_thread(payload.load, tiles)
+            except Exception as error:
                 self._deliver(exposure, chosen, {"error": explain(error, "show this exposure")[0]}, [])
                 continue
-            described, content = await asyncio.to_thread(payload.load, tiles)
             self._deliver(exposure, chosen, {"head": head, "tiles": described}, content)
 
     def _send_view(self, exposure: int, name: str) -> None:

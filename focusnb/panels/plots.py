@@ -71,7 +71,7 @@ class Plots(Panel):
     def __init__(self, project: Project, *, rows: Rows | None = None, alone: bool = True) -> None:
         """``rows`` : rows of the library that another panel keeps in step with it; without, it reads its own."""
         super().__init__(project, alone=alone)
-        load_bokeh()
+        load_bokeh(again=alone)
         self._rows = Rows(project.library) if rows is None else rows
         self._are_shared = rows is not None
         self._selected: list[int] = []
@@ -333,12 +333,15 @@ _EMPTY = (
 _loaded = False
 
 
-def load_bokeh() -> None:
-    """Bring BokehJS into the page, once for each kernel: from this machine, never from elsewhere."""
+def load_bokeh(*, again: bool = False) -> None:
+    """Bring BokehJS into the page: from this machine, never from elsewhere.
+
+    again : though another cell has brought it already: that cell, or the page it was in, may be gone by now
+    """
     global _loaded
     from IPython import get_ipython
 
-    if _loaded or get_ipython() is None:
+    if (_loaded and not again) or get_ipython() is None:
         return
     from bokeh.io import output_notebook
     from bokeh.resources import INLINE

@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from focusnb.errors import FocusError
 from focusnb.project import lease
 from focusnb.project.library import LibraryBusy
 from focusnb.project.project import Changes, Project
+
+Found = TypeVar("Found")
 
 INTERVAL = 0.5
 """Seconds between two looks."""
@@ -154,7 +156,7 @@ class Poller:
     async def _run(self) -> None:
         assert self._poked is not None
         while self._listeners:
-            look = asyncio.wrap_future(_in_thread(self._look))
+            look = asyncio.wrap_future(in_thread(self._look))
             while not (await asyncio.wait({look}, timeout=PATIENCE))[0]:
                 self._tell(self._stale("it does not answer"))
             self._take(look.result())
@@ -230,9 +232,9 @@ class Poller:
         return replace(self.health, stale_since=since, stale=Notice("failed", text, "offline"))
 
 
-def _in_thread(function: Callable[[], _Look]) -> Future[_Look]:
+def in_thread(function: Callable[[], Found]) -> Future[Found]:
     """Call in a thread that does not keep the kernel from ending where it hangs."""
-    future: Future[_Look] = Future()
+    future: Future[Found] = Future()
 
     def call() -> None:
         try:
@@ -246,8 +248,12 @@ def _in_thread(function: Callable[[], _Look]) -> Future[_Look]:
     return future
 
 
-def _identity(project: Project, *, missing_is_error: bool = False) -> tuple[int, int] | None:
-    """The library's file; an open one goes on being read after it was moved away or replaced."""
+def _identity(project: Project, *, missing_is_error: bool = False) -> tuple[int, ...] | None:
+    """The library's file; an open one goes on being read after it was moved away or replaced.
+
+    Who may only read takes a library that nobody writes for unchanging: then a writer who comes, and what it wrote,
+    make it another one.
+    """
     path = project.library.path
     if path is None:
         return None
@@ -257,7 +263,10 @@ def _identity(project: Project, *, missing_is_error: bool = False) -> tuple[int,
         if missing_is_error:
             raise
         return None
-    return found.st_dev, found.st_ino
+    if not project.library.read_only:
+        return found.st_dev, found.st_ino
+    is_written = path.with_name(f"{path.name}-shm").exists()
+    return found.st_dev, found.st_ino, is_written, 0 if is_written else found.st_mtime_ns
 
 
 def _reason(fault: Exception) -> str:

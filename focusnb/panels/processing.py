@@ -10,7 +10,6 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from focusnb.errors import FocusError
 from focusnb.panels.base import Panel
 from focusnb.processing import detached
 from focusnb.processing.queue import Queue
@@ -86,12 +85,12 @@ class ProcessingBar(Panel):
         """A start takes seconds, and a stop as long as the longest step: the page goes on meanwhile."""
         self._busy = busy
         self.refresh(None)
-        faults: list[FocusError] = []
+        faults: list[Exception] = []
 
         def run() -> None:
             try:
                 do()
-            except FocusError as error:
+            except Exception as error:  # whatever it is, it is told, and the buttons come back
                 faults.append(error)
 
         def ended() -> None:

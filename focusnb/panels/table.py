@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,6 +13,7 @@ import traitlets
 from focusnb.errors import ParameterError
 from focusnb.panels import table_lines
 from focusnb.panels.base import Panel, explain
+from focusnb.panels.polling import in_thread
 from focusnb.panels.theme import bundle
 from focusnb.project.browsing import Browser
 from focusnb.project.project import Changes, Project
@@ -24,6 +26,9 @@ MOST_COPIED = 20_000
 
 FEW = 200
 """Highlighted rows told by their ids; of more the browsers ask for the lines they show."""
+
+AGAIN = 1.0
+"""Seconds after which what could not be read is read again."""
 
 WAIT = 0.2
 """Seconds in which the first lines reach the browser before the kernel reads the rest."""
@@ -63,6 +68,8 @@ class LibraryTable(Panel):
         self._state_sent: dict[str, Any] = {}
         self._marks_sent: Any = None
         self._first = True
+        self._loading: asyncio.Task[None] | None = None
+        self._is_unanswered = False
         self.marks_known: dict[Any, int] = {}
         """Changes of the highlight known of each view: what lines made before its last one say of it is old."""
         self.grid.on_msg(self._on_message)
@@ -170,9 +177,25 @@ class LibraryTable(Panel):
             self.announce()
             self._send_marks(None)
         elif kind == "window":
-            self._send_window(message)
+            self._answer_window(message)
         elif kind == "do":
             self._do(message)
+
+    def _answer_window(self, message: dict[str, Any]) -> None:
+        """Send lines. The browser waits for them and asks for no others, so that they come as soon as they can."""
+        if self.is_gone:
+            return
+        try:
+            self._send_window(message)
+        except Exception as error:
+            self._is_unanswered = True
+            self.tell("failed", *explain(error, "show the rows"))
+            with contextlib.suppress(RuntimeError):
+                asyncio.get_running_loop().call_later(AGAIN, self._answer_window, message)
+        else:
+            if self._is_unanswered:
+                self._is_unanswered = False
+                self.quiet()
 
     def _send_window(self, message: dict[str, Any]) -> None:
         count = min(int(message.get("count", 200)), MOST_LINES)
@@ -181,22 +204,25 @@ class LibraryTable(Panel):
         view = message.get("view")
         reply = {"k": "window", "view": view, "version": self.browser.version, "marked": self.marks_known.get(view, 0)}
         self.grid.send({**reply, "start": start, "shift": shift, "lines": lines})
-        if not self.browser.is_loaded:
-            self._later(self._load)
-
-    def _load(self) -> None:
-        """Read what the first lines did not need: the columns of all rows."""
-        if not self.is_gone and not self.browser.is_loaded:
+        if self.browser.is_loaded or (self._loading is not None and not self._loading.done()):
+            return
+        try:
+            self._loading = asyncio.get_running_loop().create_task(self._load())
+        except RuntimeError:  # a script has no loop to go on in meanwhile
             self.browser.load()
             self.announce()
 
-    @staticmethod
-    def _later(act: Callable[[], None]) -> None:
-        """Do something once the browser has had its answer; at once where there is no loop to wait in."""
-        try:
-            asyncio.get_running_loop().call_later(WAIT, act)
-        except RuntimeError:
-            act()
+    async def _load(self) -> None:
+        """Read what the first lines did not need, the columns of all rows, once the browser has had its answer."""
+        await asyncio.sleep(WAIT)
+        while not self.is_gone and not self.browser.is_loaded:
+            with self.guard("read the columns shown"):
+                part = await asyncio.wrap_future(in_thread(self.browser.fetch))
+                if not self.is_gone:
+                    self.browser.take(part)
+                    self.announce()
+                continue
+            await asyncio.sleep(AGAIN)
 
     def _do(self, message: dict[str, Any]) -> None:
         what = str(message.get("what"))
@@ -339,6 +365,9 @@ class _Actions:
             (browser.tick if how == "all" else browser.invert_ticks)(browser.shown)
         elif message.get("group") is not None:
             (browser.tick if how == "tick" else browser.untick)(browser.group_ids(message["group"]))
+        elif message.get("from") is not None:
+            between = browser.ids_between(int(message["from"]), int(message["to"]))
+            (browser.tick if how == "tick" else browser.untick)(between)
         else:
             (browser.tick if how == "tick" else browser.untick)(self._ids(message))
         return None

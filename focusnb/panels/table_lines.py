@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from focusnb.project.browsing import Browser, GroupLine, RowLine
+from focusnb.project.exports import tables
 
 TICKED, HIGHLIGHTED = 1, 2
 """Marks of a row, added up."""
@@ -157,4 +158,4 @@ def as_text(browser: Browser, ids: list[int], *, names_only: bool = False) -> st
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.split())
+    return str(tables.without_formula(" ".join(text.split())))

@@ -57,9 +57,12 @@ class Frame(NamedTuple):
 
 def draw(product: str, path: Path) -> str:
     """Draw curves that lie in a file: SVG text. FormatError, which names file and cure, where they cannot be drawn."""
-    if product == "ctf_curves":
-        return draw_averages(read_curves(path))
-    return draw_motion(read_motion(path))
+    try:
+        if product == "ctf_curves":
+            return draw_averages(read_curves(path))
+        return draw_motion(read_motion(path))
+    except (OSError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise FormatError(f"{path}: cannot be drawn ({error}); run its step again") from error
 
 
 def read_motion(path: Path) -> dict[str, Any]:

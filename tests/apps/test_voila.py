@@ -134,6 +134,8 @@ def _server(folder: Path, **options: Any) -> voila.PageServer:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("dash") / "session"
     make_project(where, steps=False).close()
+    settings = where / "project.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "name": "<i>project</i>"}))
     return where
 
 
@@ -306,7 +308,8 @@ def test_public_files_are_there_and_need_no_token(served):
 
 
 def test_the_page_names_its_project_and_nothing_elsewhere(page):
-    assert ">project</h1>" in page.text
+    assert ">&lt;i&gt;project&lt;/i&gt;</h1>" in page.text
+    assert "<i>project" not in page.text, "a name is text, whatever it holds"
     assert "no-store" in page.headers["cache-control"]
     assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//[^"'/]+""", page.text)
     assert "/voila/templates/lab/static/index.css" in page.text, "the address chooses no other template"

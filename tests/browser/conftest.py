@@ -211,6 +211,10 @@ class Lab(Server):
         name = f"{secrets.token_hex(4)}.ipynb"
         nbformat.write(notebook, self.folder / name)
         page = window.page
+        # on a busy machine JupyterLab asks which kernel it shall take, though the notebook tells it
+        page.add_locator_handler(
+            page.locator(".jp-Dialog"), lambda dialog: dialog.locator("button.jp-mod-accept").first.click()
+        )
         page.goto(f"{self.root}/lab/tree/{name}?token={self.token}&reset")
         page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
         page.locator('.jp-Toolbar [data-status="idle"]').first.wait_for()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import time
-from typing import Any
-
-from playwright.sync_api import BrowserContext, Page
+from typing import TYPE_CHECKING, Any
 
 from focusnb.panels.overview import Overviews
 from focusnb.panels.theme import bundle
 from focusnb.project.project import Project
+
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext, Page
 
 ADDRESS = "http://overview.test/"
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
-
-from playwright.sync_api import BrowserContext, Locator, Page
+from typing import TYPE_CHECKING, Any
 
 from focusnb.panels.table import LibraryTable
 from focusnb.panels.theme import bundle
 from focusnb.project.project import Project
+
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext, Locator, Page
 
 ADDRESS = "http://table.test/"
 
@@ -45,6 +46,7 @@ class TablePage:
 
     def __init__(self, project: Project, context: BrowserContext, *, height: int = 520) -> None:
         self.table = LibraryTable(project)
+        self.table.browser.load()  # now: this page has no loop that could take up later what a thread has read
         self._waiting: list[dict[str, Any]] = []
         self.table.grid.send = self._send  # type: ignore[method-assign]
         self.complaints: list[str] = []

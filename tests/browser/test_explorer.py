@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,6 +204,65 @@ def test_a_brush_in_a_plot_highlights_rows(open_explorer: Any, session: Path) ->
         "() => { const told = document.querySelector('.fnb-table-counts').textContent.match(/(\\d+) highlighted/);"
         " return told && +told[1] > 5 && +told[1] < 50; }"
     )
+
+
+def test_plots_are_there_where_a_cell_was_run_again_and_its_page_loaded_again(
+    watch: Any, lab: Any, session: Path
+) -> None:
+    page = lab.run(watch(size=(1500, 1400)), f"import focusnb\nfocusnb.explorer({str(session)!r})")
+    row(page, 1).wait_for()
+    for loaded_again in (False, True):
+        if loaded_again:
+            page.keyboard.press("Control+s")
+            page.locator(".jp-mod-current.jp-mod-dirty").wait_for(state="detached")
+            page.wait_for_timeout(1000)
+            page.goto(page.url.split("?")[0])
+            page.locator('.jp-Toolbar [data-status="idle"]').first.wait_for()
+            page.wait_for_timeout(2000)
+        page.locator(".jp-CodeCell .jp-InputArea-editor").first.click()
+        page.keyboard.press("Control+Enter")
+        page.locator(".jp-InputArea-prompt", has_text=f"[{2 + loaded_again}]").wait_for()
+        row(page, 1).wait_for()
+    page.get_by_role("tab", name="Plots").click()
+    page.locator(".fnb-plots-figure .bk-Figure").first.wait_for()
+
+
+def test_nothing_that_was_written_is_read_as_html(watch: Any, dash: Any, session: Path) -> None:
+    evil = "<img src=x onerror=window.hacked=1>"
+    with Project.open(session) as project:
+        project.move([1, 2], evil)
+        project.comment([1, 2, 56], evil)
+        project.select(evil, [1])
+        with project.library.write() as transaction:
+            for exposure in (2, 56):
+                transaction.update_exposure(exposure, {"exposure": f"{evil}{exposure}", "reason": evil})
+    settings = session / "project.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "name": evil}))
+    page = watch(size=(1500, 1400)).page
+    page.goto(dash(session).address)
+    row(page, 2).wait_for()
+    show_column(page, "Reason")
+    show_column(page, "Comment")
+    row(page, 2).click()
+    page.locator(".fnb-overview .name", has_text=evil).first.wait_for()
+    page.locator(".fnb-details", has_text=evil).first.wait_for()
+    page.get_by_role("button", name="Move", exact=True).first.click()
+    press(page, "Control+m")
+    page.get_by_role("dialog", name="Move to group").get_by_text(evil).wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("tab", name="Plots").click()
+    page.locator(".fnb-plots-bar select").first.select_option(label="Group")
+    page.locator(".fnb-plots-key", has_text=evil).wait_for()
+    figure = page.locator(".fnb-plots-figure .bk-Figure").nth(1)
+    figure.scroll_into_view_if_needed()
+    page.wait_for_timeout(1000)
+    box = figure.bounding_box()
+    assert box is not None
+    for across in range(4, 40):  # a point tells its exposure's name
+        for down in range(2, 18, 3):
+            page.mouse.move(box["x"] + across * box["width"] / 40, box["y"] + down * box["height"] / 20)
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("img[src=x]").count() == 0
 
 
 def test_two_browsers_see_each_others_flags(open_explorer: Any, session: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -18,30 +17,14 @@ import pytest
 from focusnb.io.images import write_png
 from focusnb.panels.polling import poller
 from focusnb.project.project import Project
+from tests.browser.overview_page import OverviewPage
 from tests.views.shown import SHOWN, corner, make_shown, state
-
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed: pip install focusnb[browser]"
-)
-from tests.browser.overview_page import OverviewPage  # noqa: E402
 
 pytestmark = pytest.mark.browser
 
 MANY = 60
 
 Open = Callable[..., OverviewPage]
-
-
-@pytest.fixture(scope="module")
-def chromium_here() -> Iterator[Any]:
-    """Debian's Chromium, started once."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("chromium is not installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +42,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 
 @pytest.fixture
-def open_page(chromium_here: Any, project: Project) -> Iterator[Open]:
+def open_page(chromium: Any, project: Project) -> Iterator[Open]:
     """Return a function that opens a page with the overviews; any complaint of the browser fails the test."""
     opened: list[tuple[OverviewPage, Any]] = []
 
     def open_it(shown: Project = project, **options: Any) -> OverviewPage:
-        context = chromium_here.new_context(**{"viewport": {"width": 800, "height": 960}, **options})
+        context = chromium.new_context(**{"viewport": {"width": 800, "height": 960}, **options})
         context.set_default_timeout(5000)
         page = OverviewPage(shown, context)
         opened.append((page, context))
@@ -267,7 +250,7 @@ plots
 """
 
 
-def test_a_brush_in_voila_selects_exposures(chromium_here: Any, tmp_path: Path) -> None:
+def test_a_brush_in_voila_selects_exposures(chromium: Any, tmp_path: Path) -> None:
     import nbformat
 
     with make_shown(tmp_path / "project", names="abcdef") as shown:
@@ -279,7 +262,7 @@ def test_a_brush_in_voila_selects_exposures(chromium_here: Any, tmp_path: Path) 
         book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
         (tmp_path / "page").mkdir()
         nbformat.write(book, tmp_path / "page" / "page.ipynb")
-        with _voila(tmp_path / "page") as address, chromium_here.new_context() as context:
+        with _voila(tmp_path / "page") as address, chromium.new_context() as context:
             page = context.new_page()
             page.route("**/*", lambda route: route.continue_() if address in route.request.url else route.abort())
             page.goto(address)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,28 +10,12 @@ from typing import Any
 import pytest
 
 from focusnb.project.project import Project
+from tests.browser.table_page import TablePage
 from tests.filled import change_rows, filled_project, plausible, write_rows
-
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed: pip install focusnb[browser]"
-)
-from tests.browser.table_page import TablePage  # noqa: E402
 
 pytestmark = pytest.mark.browser
 
 Open = Callable[..., TablePage]
-
-
-@pytest.fixture(scope="module")
-def chromium_here() -> Iterator[Any]:
-    """Debian's Chromium, started once."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("chromium is not installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -44,12 +27,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
 
 
 @pytest.fixture
-def open_table(chromium_here: Any, project: Project) -> Iterator[Open]:
+def open_table(chromium: Any, project: Project) -> Iterator[Open]:
     """Return a function that opens a page with the table; any complaint of the browser fails the test."""
     opened: list[tuple[TablePage, Any]] = []
 
     def open_it(shown: Project = project, *, grouped: bool = False, height: int = 520, **options: Any) -> TablePage:
-        context = chromium_here.new_context(**{"viewport": {"width": 1280, "height": 720}, **options})
+        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 720}, **options})
         context.set_default_timeout(5000)
         page = TablePage(shown, context, height=height)
         opened.append((page, context))
@@ -243,6 +226,19 @@ def test_ticks_by_key_and_mouse(open_table: Open) -> None:
     assert page.page.evaluate("window.leaked") == []
 
 
+def test_a_range_of_ticks_begins_at_its_row_wherever_that_is_by_now(open_table: Open) -> None:
+    page = open_table()
+    page.row(5).locator("input").click()
+    expect_foot(page, "1 ticked")
+    page.table.browser.sort([("exposure", False)])
+    page.push(page.table.show)
+    page.grid.focus()
+    page.page.keyboard.press("End")
+    page.row(8).locator("input").click(modifiers=["Shift"])
+    expect_foot(page, "4 ticked")
+    assert page.table.browser.selection == [5, 6, 7, 8]
+
+
 def test_flags_by_key_click_and_menu(open_table: Open, project: Project) -> None:
     page = open_table()
     page.row(2).click()
@@ -279,6 +275,17 @@ def test_comments_are_written_in_their_place(open_table: Open, project: Project)
     settle(page)
     assert project.table().loc[4, "comment"] == "nice ice"
     assert page.page.evaluate("document.activeElement.className").startswith("fnb-table-scroll")
+
+
+def test_a_comment_of_several_lines_that_was_only_looked_at_stays(open_table: Open, project: Project) -> None:
+    project.comment([4], "thin\nice ")
+    page = open_table()
+    page.row(4).click()
+    for key in ("Enter", "Tab"):
+        page.page.keyboard.press("F2")
+        page.page.get_by_label("Comment", exact=True).press(key)
+        settle(page)
+    assert project.table().loc[4, "comment"] == "thin\nice "
 
 
 def test_groups_fold_tick_move_and_take_rows_dropped_on_them(open_table: Open, project: Project) -> None:

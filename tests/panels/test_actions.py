@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from focusnb.errors import ParameterError
+from focusnb.panels import actions
 from focusnb.panels.actions import ActionBar, _ids_as_code
 from focusnb.processing.queue import Queue
 from tests.projects import make_project, process, write_shots
@@ -191,6 +195,47 @@ def test_a_table_taken_away_holds_the_rows_and_columns_asked_for(
     action.format.value = "parquet"
     bar.do()
     assert pd.read_parquet(io.BytesIO(handed[1][1])).exposure.tolist() == ["a", "b"]
+
+
+def test_a_long_table_is_written_beside_the_page(bar: ActionBar, monkeypatch: pytest.MonkeyPatch) -> None:
+    handed: list[str] = []
+    threads: list[threading.Thread] = []
+    go = threading.Event()
+    real = actions.tables.encode_exposures
+
+    def encode(frame: pd.DataFrame, format: str) -> bytes:
+        threads.append(threading.current_thread())
+        assert go.wait(20)
+        if len(threads) == 1:
+            raise ParameterError("a sheet of Excel holds fewer rows")
+        return real(frame, format)
+
+    monkeypatch.setattr(actions.tables, "encode_exposures", encode)
+    monkeypatch.setattr(bar._code, "download", lambda name, content, kind: handed.append(name))
+
+    async def export() -> None:
+        bar.choose("export")
+        for attempt in range(2):
+            go.clear()
+            bar.do()
+            await asyncio.sleep(0)
+            assert bar._do.disabled
+            assert "is being written" in bar._said.value
+            bar.chosen.shown = [1]  # the table goes on; the file holds what was asked for
+            bar.choose("flag")
+            assert not bar._do.disabled
+            bar.choose("export")
+            go.set()
+            assert bar._task is not None
+            await bar._task
+            assert not bar._do.disabled
+            assert ("holds fewer rows" in bar._messages.text) == (attempt == 0)
+            bar.chosen.shown = [3, 1, 2]
+        assert bar._said.value.startswith("project.csv: 3 rows")
+
+    asyncio.run(export())
+    assert handed == ["project.csv"]
+    assert threading.main_thread() not in threads
 
 
 def test_nothing_chosen_is_said_before_it_is_tried(bar: ActionBar) -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import ipywidgets as widgets
 import pytest
@@ -17,6 +18,7 @@ from focusnb.panels import base, polling
 from focusnb.panels.base import Panel
 from focusnb.panels.header import ProjectHeader
 from focusnb.project import lease
+from focusnb.project import library as library_module
 from focusnb.project.library import Library, LibraryBusy
 from focusnb.project.project import Changes, Project
 from focusnb.project.rebuilding import rebuild
@@ -230,6 +232,30 @@ def test_a_read_only_project_is_shown_and_says_so(project):
         project.flag(project.ids(), "gold")
     assert "cannot be written" in panel.said
     panel.close()
+
+
+def test_who_may_only_read_follows_a_writer_who_comes_and_goes(project, monkeypatch):
+    """SQLite takes a file that nobody writes for unchanging where it may not write itself."""
+    folder = project.folder
+    project.library.checkpoint()
+    project.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(library_module, "_writable", lambda path: False)
+        reader = Project.open(folder)
+    panel = Listing(reader)
+    shown: list[Any] = []
+    panel.refresh = lambda changes: shown.append(reader.table()["flag"].unique().tolist())  # type: ignore[method-assign]
+    poller = polling.poller(reader)
+    for flag in ("red", "gold"):
+        with Project.open(folder) as writer:
+            writer.flag(writer.ids(), flag)
+            poller.step()
+            assert shown[-1] == [flag]
+            writer.library.checkpoint()
+        poller.step()
+        assert shown[-1] == [flag]
+    panel.close()
+    reader.close()
 
 
 def test_only_one_panel_of_a_page_brings_the_notices(project):

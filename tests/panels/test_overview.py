@@ -13,6 +13,7 @@ from focusnb.errors import ParameterError
 from focusnb.panels.overview import REACH, Overviews
 from focusnb.panels.polling import poller
 from focusnb.project.project import Project
+from focusnb.views import payload
 from tests.views.shown import make_shown, state
 
 
@@ -190,6 +191,24 @@ def test_what_went_wrong_is_said_with_the_exposure(shown: Project, panel: Overvi
     tiles = {tile["name"]: tile for tile in browser.take("exposure")[-1][0]["tiles"]}
     assert "is no picture" in tiles["micrograph_preview"]["missing"]
     assert tiles["spectrum_preview"]["buffer"] is not None
+
+
+@pytest.mark.parametrize("ask", [{"k": "ready"}, {"k": "want", "ids": [1, 2], "overview": 0}])
+def test_an_exposure_that_cannot_be_shown_keeps_nobody_from_the_others(
+    panel: Overviews, browser: Browser, monkeypatch: pytest.MonkeyPatch, ask: dict[str, Any]
+) -> None:
+    real = payload.load
+
+    def load(tiles: Any) -> Any:
+        monkeypatch.setattr(payload, "load", real)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(payload, "load", load)
+    browser.say(**ask)
+    told = [message for message, _ in browser.take("exposure")]
+    assert told[0]["error"].startswith("Cannot show this exposure")
+    assert [message["id"] for message in told] == ask.get("ids", [1])
+    assert "error" not in told[-1] or len(told) == 1
 
 
 def test_a_callback_that_fails_is_told_in_the_panel(panel: Overviews, browser: Browser) -> None:

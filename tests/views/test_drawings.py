@@ -139,3 +139,22 @@ def test_colours_are_those_of_the_page() -> None:
 def test_curves_with_a_single_point_are_refused() -> None:
     with pytest.raises(FormatError, match="hold 1 points"):
         drawings.draw_averages(curves_from_lists({name: value[:1] for name, value in averages().items()}))
+
+
+@pytest.mark.parametrize(
+    ("product", "text"),
+    [
+        ("motion_curves", '{"shifts": [[0, 0], [1, 2]], "local": [[[0,0,0,0,0],[0,0,0,0,0]]], "shape": [9, 9]}'),
+        ("motion_curves", '{"shifts": [[0, 0]], "local": [[[1,1,1,1,1],[1,1,1,1,1]]], "shape": []}'),
+        ("motion_curves", '{"shifts": [[0, 1' + "0" * 400 + ']], "local": null, "shape": [9, 9]}'),
+        ("motion_curves", "[" * 100_000),
+        ("ctf_curves", '{"frequency": [{}, 1], "measured": [1, 1], "background": [1, 1]}'),
+        ("ctf_curves", "[1]"),
+        ("ctf_curves", '{"frequency": "x"}'),
+    ],
+)
+def test_curves_that_cannot_be_drawn_are_told_with_their_file(tmp_path: Path, product: str, text: str) -> None:
+    path = tmp_path / "curves.json"
+    path.write_text(text)
+    with pytest.raises(FormatError, match=r"curves\.json: "):
+        drawings.draw(product, path)

@@ -86,6 +86,8 @@ class Browser(Editing):
         self.version = 0
         self.added = 0
         self.highlights: Bools = np.zeros(len(self.rows), np.bool_)
+        self._marked_ids: Ids = self.rows.ids
+        """Whose ticks and highlights are kept."""
         self._masks: dict[str, Bools] = {}
         self._arrangement: Arrangement | None = None
         super().__init__()
@@ -97,13 +99,15 @@ class Browser(Editing):
 
         Order, filters, ticks and highlight stay. Costs what changed, and a sorting.
         """
-        before = self.rows.ids
-        return self._follow(before, self.rows.refresh())
+        return self._follow(self.rows.refresh())
+
+    def wrote(self, name: str, ids: list[int], value: str | None) -> Difference | None:
+        """Take up one value just written to rows, without reading again what is known."""
+        return self._follow(self.rows.wrote(name, ids, value))
 
     def reload(self) -> None:
         """Read all anew, as after the library was replaced; order, filters and highlight stay."""
-        before = self.rows.ids
-        self._follow(before, self.rows.reload())
+        self._follow(self.rows.reload())
 
     @property
     def is_loaded(self) -> bool:
@@ -115,12 +119,24 @@ class Browser(Editing):
         self.rows.need(self._columns)
         self._stale()
 
-    def _follow(self, before: Ids, difference: Difference | None) -> Difference | None:
-        if not difference:
-            return difference
+    def fetch(self) -> Rows:
+        """Read the columns shown for :meth:`take`; may be called in a thread."""
+        return self.rows.fetch([name for name in self._columns if name not in self.rows.columns])
+
+    def take(self, part: Rows) -> None:
+        """Take up what :meth:`fetch` has read, and what changed meanwhile."""
+        if self.rows.take(part):
+            self._stale()
+            self.refresh()
+
+    def _follow(self, difference: Difference | None) -> Difference | None:
+        before = self._marked_ids
         if self.rows.ids is not before:
             self.ticks = np.isin(self.rows.ids, before[self.ticks])
             self.highlights = np.isin(self.rows.ids, before[self.highlights])
+            self._marked_ids = self.rows.ids
+        if not difference:
+            return difference
         for name in difference.turned:
             if self.filters.pop(name, None) is not None:
                 self.remark = f"the filter of {self.spec(name).label} was taken off: it holds text by now"
@@ -180,7 +196,7 @@ class Browser(Editing):
 
     def _in_trash(self) -> Bools:
         if "trash" not in self._masks:
-            self._masks["trash"] = self._words("group").matching(TRASH.casefold().__eq__)
+            self._masks["trash"] = self._words("group").being(TRASH)
         return self._masks["trash"]
 
     def __len__(self) -> int:
@@ -268,6 +284,12 @@ class Browser(Editing):
         """The exposure on a line; None on the line of a group."""
         position = int(self.arrangement.lines[line])
         return int(self.rows.ids[position]) if position >= 0 else None
+
+    def ids_between(self, one: int, other: int) -> list[int]:
+        """Ids of the rows from one exposure to another as they are shown; of those two that are shown otherwise."""
+        ends = [line for line in (self.line_of(one), self.line_of(other)) if line >= 0]
+        lines = self.arrangement.lines[min(ends) : max(ends) + 1] if ends else self.arrangement.lines[:0]
+        return self._ids_at(lines[lines >= 0].astype(np.intp))
 
     def group_ids(self, name: str) -> list[int]:
         """Ids of the rows shown below a group."""
@@ -441,19 +463,18 @@ class Browser(Editing):
 
     @property
     def highlighted(self) -> list[int]:
-        """Ids of the highlighted rows, in the order of the table where they are shown."""
+        """Ids of the highlighted rows, in the order of the table.
+
+        Those that do not pass the filters, or went to TRASH, are left out: nobody works on rows that cannot be seen.
+        They are highlighted again when they are shown again.
+        """
         order = self.arrangement.positions
-        marked = order[self.highlights[order]]
-        if len(marked) != int(self.highlights.sum()):
-            hidden = self.highlights.copy()
-            hidden[order] = False
-            marked = np.append(marked, np.flatnonzero(hidden))
-        return self._ids_at(marked)
+        return self._ids_at(order[self.highlights[order]])
 
     @property
     def highlighted_count(self) -> int:
-        """How many rows are highlighted."""
-        return int(self.highlights.sum())
+        """How many of the rows shown are highlighted."""
+        return int(self.highlights[self.arrangement.positions].sum())
 
     def highlight(self, ids: Iterable[int], *, mode: str = "replace") -> None:
         """Highlight rows: ``replace`` what was, ``add`` to it, ``remove`` from it, or ``toggle``."""

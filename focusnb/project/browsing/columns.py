@@ -210,6 +210,11 @@ class Words:
         passed = np.fromiter((*map(test, self._folded), False), np.bool_, len(self.words) + 1)
         return passed[self.codes]
 
+    def being(self, word: str) -> Bools:
+        """Rows that have just this word, capitals and all; with the empty one those without a word."""
+        found: Bools = self.codes == self._code.get(word, -2) if word else self.empty()
+        return found
+
     def texts(self, positions: Positions) -> list[str]:
         """As shown, empty where there is no word."""
         words = self.words

@@ -14,7 +14,7 @@ from focusnb.errors import ParameterError
 from focusnb.project import schema
 from focusnb.project.browsing.columns import Bools, Numbers, Positions, Words
 from focusnb.project.browsing.filters import parse_filter
-from focusnb.project.browsing.rows import Ids, Rows
+from focusnb.project.browsing.rows import Rows
 from focusnb.project.project import Project
 from focusnb.project.sets import TRASH
 
@@ -51,6 +51,10 @@ class Editing:
         """Take up what changed; see :meth:`Browser.refresh`."""
         raise NotImplementedError
 
+    def wrote(self, name: str, ids: list[int], value: str | None) -> Any:
+        """Take up what was just written here; see :meth:`Browser.wrote`."""
+        raise NotImplementedError
+
     def _ticks_changed(self) -> None:
         raise NotImplementedError
 
@@ -82,12 +86,12 @@ class Editing:
         self.refresh()  # what others ticked meanwhile stays ticked
         chosen = np.zeros(len(self.rows), np.bool_)
         chosen[self.rows.positions(given)] = True
-        before = self.rows.ids[self.ticks]
-        self._keep_ticks(change(self.ticks, chosen))
-        after = self.rows.ids[self.ticks]
-        if len(before) != len(after) or not bool((before == after).all()):
-            self._did(Done("ticks changed", lambda: self._restore_ticks(before)))
-        return len(after)
+        ticks = change(self.ticks, chosen)
+        put, taken = (self.rows.ids[rows].tolist() for rows in (ticks & ~self.ticks, self.ticks & ~ticks))
+        self._keep_ticks(ticks)
+        if put or taken:
+            self._did(Done("ticks changed", lambda: self._tick_back(put, taken)))
+        return int(self.ticks.sum())
 
     def _keep_ticks(self, ticks: Bools) -> None:
         if self.ticks_kept:
@@ -96,9 +100,12 @@ class Editing:
         self._ticks_changed()
         self.refresh()
 
-    def _restore_ticks(self, ids: Ids) -> None:
-        ticks = np.zeros(len(self.rows), np.bool_)
-        ticks[self.rows.positions(ids.tolist())] = True
+    def _tick_back(self, put: list[int], taken: list[int]) -> None:
+        """Take a change back; what others ticked since stays."""
+        self.refresh()
+        ticks = self.ticks.copy()
+        ticks[self.rows.positions(put)] = False
+        ticks[self.rows.positions(taken)] = True
         self._keep_ticks(ticks)
 
     def _read_ticks(self) -> None:
@@ -163,7 +170,7 @@ class Editing:
             accepted = {name or "none" for name in flags}
             passing &= parse_filter(", ".join(accepted), flag).test(flag) if accepted else np.False_
         if not trash:
-            passing &= ~self._words("group").matching(TRASH.casefold().__eq__)
+            passing &= ~self._words("group").being(TRASH)
         return self._ids_at(passing)
 
     def auto_select(self, ranges: Mapping[str, Range], **options: Any) -> int:
@@ -176,19 +183,22 @@ class Editing:
         """Flag exposures red, green, blue or gold; None takes the flag away."""
         given = self._known(ids)
         label = f"{_exposures(given)} flagged {flag}" if flag else f"{_exposures(given)} without a flag"
-        return self._change("flag", given, label, lambda some, value: self.project.flag(some, value or None), flag)
+        return self._change(
+            "flag", given, label, lambda some, value: self.project.flag(some, value or None), flag or ""
+        )
 
     def comment(self, ids: Iterable[int], text: str | None) -> int:
         """Note a comment on exposures; None or no text takes it away."""
         given = self._known(ids)
         label = f"comment on {_exposures(given)} written"
-        return self._change("comment", given, label, lambda some, value: self.project.comment(some, value), text)
+        return self._change("comment", given, label, lambda some, value: self.project.comment(some, value), text or "")
 
     def move(self, ids: Iterable[int], group: str) -> int:
         """Put exposures into a group, which is made by that; no file moves."""
-        given = self._known(ids)
-        label = f"{_exposures(given)} moved to {group.strip()}"
-        return self._change("group", given, label, self._move, group)
+        given, group = self._known(ids), group.strip()
+        if not group:
+            raise ParameterError("a group needs a name")
+        return self._change("group", given, f"{_exposures(given)} moved to {group}", self._move, group)
 
     def _move(self, ids: list[int], group: str) -> None:
         if group:
@@ -204,37 +214,47 @@ class Editing:
         positions = self.rows.positions(given)
         before = self._words("group").texts(positions)
         folders = self.rows.column("folder").texts(positions)
-        homes = _by_value(given, [PurePosixPath(folder).parent.name for folder in folders])
-        for group, some in homes.items():
+        homes = [PurePosixPath(folder).parent.name for folder in folders]
+        for group, some in _by_value(given, homes).items():
             self._move(some, group)
         self.refresh()
-        self._did(Done(f"{_exposures(given)} put back", lambda: self._put_back("group", given, before, self._move)))
+        label = f"{_exposures(given)} put back"
+        self._did(Done(label, lambda: self._put_back("group", given, before, homes, self._move)))
         return len(given)
 
     def rename_group(self, group: str, name: str) -> int:
         """Give a group another name; one that exists takes up its exposures."""
         if group == TRASH or name.strip() == TRASH:
             raise ParameterError(f"{TRASH} keeps its name; move exposures there to trash them")
-        words = self._words("group")
-        inside = words.matching(group.casefold().__eq__) if group else words.empty()
-        return self.move(self.rows.ids[inside].tolist(), name)
+        return self.move(self.rows.ids[self._words("group").being(group)].tolist(), name)
 
-    def _change(
-        self, name: str, ids: list[int], label: str, write: Callable[[list[int], Any], Any], value: str | None
-    ) -> int:
-        before = self._words(name).texts(self.rows.positions(ids))
+    def _change(self, name: str, ids: list[int], label: str, write: Callable[[list[int], Any], Any], value: str) -> int:
+        """Write one value, the empty one for none, to exposures."""
         if not ids:
             return 0
-        write(ids, value)
         self.refresh()
-        self._did(Done(label, lambda: self._put_back(name, ids, before, write)))
+        before = self._words(name).texts(self.rows.positions(ids))
+        write(ids, value)
+        self.wrote(name, ids, value or None)
+        self._did(Done(label, lambda: self._put_back(name, ids, before, [value] * len(ids), write)))
         return len(ids)
 
-    def _put_back(self, name: str, ids: list[int], before: list[str], write: Callable[[list[int], Any], Any]) -> None:
-        for value, some in _by_value(ids, before).items():
-            present = [identity for identity in some if len(self.rows.positions([identity]))]
-            if present:
-                write(present, value)
+    def _put_back(
+        self,
+        name: str,
+        ids: list[int],
+        before: list[str],
+        after: list[str],
+        write: Callable[[list[int], Any], Any],
+    ) -> None:
+        """Take a change back; what others changed since, or deleted, stays as it is."""
+        self.refresh()
+        present = set(self.rows.ids[self.rows.positions(ids)].tolist())
+        ours = [(i, old, new) for i, old, new in zip(ids, before, after, strict=True) if i in present]
+        now = self._words(name).texts(self.rows.positions(i for i, _, _ in ours))
+        kept = [(i, old) for (i, old, new), word in zip(ours, now, strict=True) if word == new]
+        for value, some in _by_value((i for i, _ in kept), (old for _, old in kept)).items():
+            write(some, value)
         self.refresh()
 
     # Taking back
@@ -248,8 +268,9 @@ class Editing:
         """Take back the last thing done here; returns what it was."""
         if not self._done:
             raise ParameterError("there is nothing to take back: nothing has been changed here yet")
-        done = self._done.pop()
-        done.undo()
+        done = self._done[-1]
+        done.undo()  # where it fails, it is still there to be tried again
+        self._done.remove(done)
         return done.label
 
     def _did(self, done: Done) -> None:

@@ -52,6 +52,7 @@ class Rows:
         self.revision = -1
         self._declared = -1
         self._specs: dict[str, Spec] = {}
+        self._readings = 0
         self._read_all(dict.fromkeys((*ALWAYS, *names)))
 
     def __len__(self) -> int:
@@ -93,15 +94,48 @@ class Rows:
         wanted = [name for name in names if name not in self.columns]
         if not wanted or not len(positions):
             return {name: make_column(self.spec(name), ()) for name in wanted}
-        part = Rows.__new__(Rows)
-        part._library, part._specs = self._library, self._specs
-        part.ids, part.columns = np.sort(self.ids[positions]), {}
+        part = self._blank()
+        part.ids = np.sort(self.ids[positions])
         with self._library.read() as connection:
             part._load(connection, wanted, only=part.ids)
         order = np.searchsorted(part.ids, self.ids[positions])
         for column in part.columns.values():
             column.take(order)
         return part.columns
+
+    def fetch(self, names: Iterable[str]) -> Rows:
+        """Read columns for :meth:`take`; leaves all here as it is, so that it may be called in a thread."""
+        part = self._blank()
+        with self._library.read() as connection:
+            part.revision = _revision(connection)
+            part._load(connection, [name for name in dict.fromkeys(names) if name in self._specs])
+        return part
+
+    def take(self, part: Rows) -> bool:
+        """Take up columns read by :meth:`fetch`; False where all was read anew meanwhile, so that they say nothing.
+
+        What changed while they were read comes with the next :meth:`refresh`.
+        """
+        if part._readings != self._readings:
+            return False
+        places = np.searchsorted(part.ids, self.ids)
+        known = places < len(part.ids)
+        known[known] = part.ids[places[known]] == self.ids[known]
+        places[~known] = len(part.ids)
+        for name, column in part.columns.items():
+            if name not in self.columns:
+                column.append(1)  # for rows that are not in the part
+                column.take(places)
+                self.columns[name] = column
+        self.revision = min(self.revision, part.revision)
+        return True
+
+    def _blank(self) -> Rows:
+        """Rows of the same library and the same reading, without any."""
+        blank = Rows.__new__(Rows)
+        blank._library, blank._specs, blank._readings = self._library, self._specs, self._readings
+        blank.ids, blank.columns, blank.revision, blank._declared = _NONE, {}, -1, self._declared
+        return blank
 
     def positions(self, ids: Iterable[int]) -> Positions:
         """Where exposures are, by id; those that are not there are left out."""
@@ -114,11 +148,15 @@ class Rows:
     # Reading
 
     def _read_all(self, names: Iterable[str]) -> None:
-        self.ids, self.columns, self._declared = _NONE, {}, -1
+        fresh = self._blank()  # where reading fails, what was known stays
+        fresh._declared = -1
         with self._library.read() as connection:
-            self._read_specs(connection)
-            self.revision = _revision(connection)
-            self._load(connection, [name for name in names if name in self._specs])
+            fresh._read_specs(connection)
+            fresh.revision = _revision(connection)
+            fresh._load(connection, [name for name in names if name in fresh._specs])
+        self.ids, self.columns, self.revision = fresh.ids, fresh.columns, fresh.revision
+        self._declared, self._specs = fresh._declared, fresh._specs
+        self._readings += 1
 
     def _read_specs(self, connection: sa.Connection) -> None:
         c = schema.columns.c
@@ -152,7 +190,7 @@ class Rows:
                 if is_known:
                     aligned[place] = value
             self.columns[name] = make_column(self._specs[name], aligned)
-        self._put_overrides(connection, names, only=only)
+        self._put_overrides(self._overrides(connection, names, only=only))
 
     def _select(
         self, connection: sa.Connection, names: Sequence[str], since: int | None = None, only: Ids | None = None
@@ -167,8 +205,10 @@ class Rows:
         ids, *values = columns
         return np.array(ids, np.int64), dict(zip(names, values, strict=True))
 
-    def _put_overrides(self, connection: sa.Connection, names: Iterable[str], only: Ids | None = None) -> None:
-        """Values set by hand win over those found."""
+    def _overrides(
+        self, connection: sa.Connection, names: Iterable[str], only: Ids | None = None
+    ) -> dict[str, dict[int, Any]]:
+        """Values set by hand, by column and id."""
         o = schema.overrides.c
         rows = connection.execute(
             sa.select(o.exposure_id, o.name, o.value).where(o.cleared_at.is_(None)).order_by(o.id)
@@ -179,6 +219,10 @@ class Rows:
         for row in rows:
             if row.name in wanted and (allowed is None or row.exposure_id in allowed):
                 by_name.setdefault(row.name, {})[row.exposure_id] = row.value
+        return by_name
+
+    def _put_overrides(self, by_name: dict[str, dict[int, Any]]) -> None:
+        """Values set by hand win over those found."""
         for name, values in by_name.items():
             known = [identity for identity in values if len(self.positions([identity]))]
             self._put(name, self.positions(known), [values[identity] for identity in known])
@@ -214,11 +258,23 @@ class Rows:
             gone = _deleted(connection, since)
             s = schema.selections.c
             selections = connection.execute(sa.select(sa.func.count()).where(s.revision > since)).scalar_one()
-            difference = self._take_up(ids, found, gone)
-            difference.selections = bool(selections)
-            self._put_overrides(connection, names, only=ids)
-            self.revision = revision
+            by_hand = self._overrides(connection, names, only=ids)
+        # nothing is taken up before all is read: a library that cannot be read halfway would leave rows that do not fit
+        difference = self._take_up(ids, found, gone)
+        difference.selections = bool(selections)
+        self._put_overrides(by_hand)
+        self.revision = revision
         return difference
+
+    def wrote(self, name: str, ids: Sequence[int], value: Any) -> Difference | None:
+        """Take up what was just written here, one value to some rows; reads them where others wrote as well."""
+        with self._library.read() as connection:
+            revision = _revision(connection)
+        if revision != self.revision + 1 or name not in self.columns:
+            return self.refresh()
+        self._put(name, self.positions(ids), [value] * len(ids))
+        self.revision = revision
+        return Difference(_NONE, np.array(ids, np.int64), _NONE)
 
     def reload(self) -> Difference:
         """Read all anew, as after the library was replaced."""

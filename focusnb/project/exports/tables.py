@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _FIRST = ("exposure", "group", "status", "reason")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""With what begins a text that a spreadsheet calculates."""
+
 _EXCEL_ROWS = 1_048_575
 """Rows of a sheet, its header left out."""
 
@@ -30,8 +33,8 @@ def encode(frame: pd.DataFrame, format: str) -> bytes:
     """Encode a table without its index as csv, json, parquet or xlsx.
 
     A missing value is empty, or null in JSON; a number is never shortened; times are ISO text (in CSV to the second),
-    in Excel UTC without its zone. A workbook holds a second sheet with the label and unit of each column where
-    ``frame.attrs`` tells them.
+    in Excel UTC without its zone; what a spreadsheet would calculate of a CSV stays text (:func:`without_formula`). A
+    workbook holds a second sheet with the label and unit of each column where ``frame.attrs`` tells them.
     Raises ParameterError for other formats and for more rows than a sheet of Excel can hold.
     """
     if format not in _ENCODERS:
@@ -39,8 +42,21 @@ def encode(frame: pd.DataFrame, format: str) -> bytes:
     return _ENCODERS[format](frame)
 
 
+def without_formula(value: Any) -> Any:
+    """A text for a spreadsheet that reads plain text: one that it would take for a formula gets an apostrophe."""
+    if not isinstance(value, str) or not value.startswith(_FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
+
+
 def _csv(frame: pd.DataFrame) -> bytes:
-    return str(frame.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S%z")).encode()
+    texts = [name for name in frame.columns if frame[name].dtype.kind == "O"]
+    plain = frame.assign(**{name: frame[name].map(without_formula, na_action="ignore") for name in texts})
+    return str(plain.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S%z")).encode()
 
 
 def _json(frame: pd.DataFrame) -> bytes:

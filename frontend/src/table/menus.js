@@ -229,7 +229,7 @@ export class Menus {
     const row = this.table.body.elementOf(cursor.line);
     if (!row || this.locked) return;
     this.edit(row.cells[0].cell, cursor.group, "Name of the group", (name) => {
-      if (name && name !== cursor.group) this.table.ask("rename", { group: cursor.group, name });
+      if (name) this.table.ask("rename", { group: cursor.group, name });
     });
   }
 
@@ -261,15 +261,14 @@ export class Menus {
     }
     const cell = away ? row.cells[0].cell : row.cells[place].cell;
     if (!away) cell.scrollIntoView({ block: "nearest", inline: "nearest" });
-    this.edit(cell, data[2][place], "Comment", (text) => {
-      if (text !== data[2][place]) table.ask("comment", { id: data[0], text });
-    });
+    this.edit(cell, data[2][place], "Comment", (text) => table.ask("comment", { id: data[0], text }));
   }
 
   edit(cell, value, label, done) {
     this.close();
     const field = h("input", { class: "fnb-input fnb-table-editor", "aria-label": label });
     field.value = value;
+    const before = field.value.trim(); // a field holds one line: what it cannot hold is no change
     const box = cell.getBoundingClientRect();
     const frame = this.table.frame.getBoundingClientRect();
     const width = Math.max(box.width, 220);
@@ -281,7 +280,8 @@ export class Menus {
       open = false;
       field.remove();
       this.table.scroll.removeEventListener("scroll", giveUp);
-      if (keep) done(field.value.trim());
+      const text = field.value.trim();
+      if (keep && text !== before) done(text);
       this.table.focus();
     };
     const giveUp = () => end(true);

@@ -188,14 +188,14 @@ class Pointer {
       this.long = false;
       return;
     }
-    if (part === "tick") this.tick(event, line, data);
+    if (part === "tick") this.tick(event, data);
     else if (part === "fold" && data[0] === null) table.menus.toggleGroup(data[1]);
     else if (part === "flag") this.openFlags(found);
     else if (event.pointerType === "touch") table.body.mark(line);
     if (part !== "flag") table.focus();
   }
 
-  tick(event, line, data) {
+  tick(event, data) {
     const { table } = this;
     const { body } = table;
     if (data[0] === null) {
@@ -205,12 +205,10 @@ class Pointer {
     }
     const how = data[1] & 1 ? "untick" : "tick";
     data[1] ^= 1; // shown at once
-    if (event.shiftKey && body.lastTicked !== undefined) {
-      const low = Math.min(line, body.lastTicked);
-      const between = body.lines.slice(Math.max(low - body.start, 0), Math.max(line, body.lastTicked) - body.start + 1);
-      table.ask("tick", { how, ids: between.map((other) => other[0]).filter((id) => id !== null) });
-    } else table.ask("tick", { how, ids: [data[0]] });
-    body.lastTicked = line;
+    // the kernel knows which rows lie between two: lines move, and not all of them are here
+    if (event.shiftKey && body.lastTicked !== undefined) table.ask("tick", { how, from: body.lastTicked, to: data[0] });
+    else table.ask("tick", { how, ids: [data[0]] });
+    body.lastTicked = data[0];
   }
 
   openFlags({ line, data, cell }) {

@@ -29,10 +29,11 @@ def waiting_card(name: str) -> dict[str, Any]:
 def card(glance: Glance, microscope: Microscope) -> dict[str, Any]:
     """A microscope as it was seen.
 
-    word, since : the state, and since when where that matters; headline : what is wrong while images come
-    level : ok, idle, warning or bad; shape : the drawing that goes with it; sentence : what more there is to say; last_image, made_at, valid_until : s since 1970;
-    rate : images/h; usable : part of the processed images; alerts : the open ones, severe ones first; picture : the
-    last image; values : the last hour's medians of what is watched
+    word, since : the state, and since when where that matters; headline : what is wrong while images come;
+    level : ok, idle, warning or bad; shape : the drawing that goes with it; sentence : what more there is to say;
+    last_image, made_at, valid_until : s since 1970; rate : images/h; usable : part of the processed images;
+    alerts : the open ones, severe ones first; picture : the last image; values : the last hour's medians of what is
+    watched; was : the state before nothing was heard any more
     """
     told = {**_EMPTY, "name": glance.name, "word": _word(glance.word), "level": glance.level}
     told["shape"] = _SHAPES[glance.level]

@@ -4,6 +4,7 @@ import { MoonStar } from "lucide";
 
 import { begin, claim, h } from "../common/dom.js";
 import { icon, state } from "../common/icons.js";
+import DEPTH from "./depth.css";
 import { makeDepth } from "./depth.js";
 import { makeGlance } from "./glance.js";
 import { openStore } from "./store.js";
@@ -13,7 +14,7 @@ import { moment } from "./words.js";
 const KEYS = [["1 3 2 s", "the last hour, 3 h, 12 h, the session"], ["← →", "earlier, later"], ["+ −", "closer, wider"], ["Esc", "follow again; all microscopes"], ["?", "these keys"]];
 
 function render({ model, el }) {
-  begin(el, "monitor", STYLES);
+  begin(el, "monitor", STYLES + DEPTH);
   const alone = document.body.dataset.voila !== undefined; // a page of its own may name what is shown in its address
   const silent = h("div", { class: "fnb-message silent", dataset: { kind: "failed" }, role: "alert", hidden: true });
   const empty = h("div", { class: "fnb-empty", hidden: true }, icon(MoonStar), "No microscope is named. Name some in a file, or start this with the folder of a project.");

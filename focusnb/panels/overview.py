@@ -43,6 +43,8 @@ class Overviews(Panel):
         self._ids: Any = []
         self._current: int | None = None
         self._wish = 0
+        self._seq = 0
+        """The browser's last step that is known here; it may have gone on meanwhile."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._step_callbacks: list[Callable[[int], None]] = []
         self._show_callbacks: list[Callable[[int], None]] = []
@@ -117,12 +119,12 @@ class Overviews(Panel):
             if concerned:
                 self._tiles.send({"k": "forget", "ids": concerned})
             if self._current is not None and self._current not in concerned:
-                self._send_place()
+                self._send_place(self._seq)
                 return
         if self._current is None and len(self._in_order()):
             self.show(int(self._in_order()[0]))
         else:
-            self._send_current()
+            self._send_current(self._seq)
 
     def close(self) -> None:
         """Ask for nothing more."""
@@ -141,14 +143,15 @@ class Overviews(Panel):
         return int(found[0]) if found.size else None
 
     def _send_place(self, seq: int | None = None) -> None:
+        """``seq`` : a browser that has gone on since this step stays where it is; without, it goes to the exposure."""
         ids = self._in_order()
         place = self._place(ids)
         around = [] if place is None else [int(i) for i in ids[max(0, place - REACH) : place + REACH + 1]]
         message = {"k": "show", "id": self._current, "around": around, "seq": seq}
         self._tiles.send({**message, "place": None if place is None else place + 1, "total": len(ids)})
 
-    def _send_current(self) -> None:
-        self._send_place()
+    def _send_current(self, seq: int | None = None) -> None:
+        self._send_place(seq)
         if self._current is not None:
             self._send_exposure(self._current, self._tiles.chosen)
 
@@ -184,7 +187,7 @@ class Overviews(Panel):
 
     def _gone_to(self, exposure: int, delta: int, seq: int) -> None:
         """The browser shows another exposure already; it is told what lies around it."""
-        self._current = exposure
+        self._current, self._seq = exposure, seq
         self._send_place(seq)
         self._tell_step(delta)
 

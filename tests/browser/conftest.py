@@ -188,6 +188,13 @@ class Lab(Server):
         command += [f"--ServerApp.root_dir={folder}", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
         super().__init__(command, rf"http://127\.0\.0\.1:{port}/lab", folder)
         self.root = self.address.removesuffix("/lab")
+        until = time.monotonic() + 60
+        while True:  # it tells its address a moment before it listens
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert time.monotonic() < until, self.log.read_text()
+            time.sleep(0.1)
         # JupyterLab would ask whether it may fetch news from elsewhere
         self.set("@jupyterlab/apputils-extension:notification", fetchNews="false", checkForUpdates=False)
 

@@ -92,6 +92,18 @@ def test_a_user_steps_without_waiting_and_the_kernel_follows(panel: Overviews, b
     assert (panel.current, arrived) == (3, [3])
 
 
+def test_what_changes_while_a_user_steps_does_not_lead_back(shown: Project, panel: Overviews, browser: Browser) -> None:
+    """The browser is ahead of the kernel by the steps on their way: what tells of a change names the step it knows."""
+    browser.say(k="go", id=2, delta=1, seq=1)
+    browser.take("show")
+    for exposure in (3, 2):  # another one, and the one that the kernel believes is shown
+        shown.flag([exposure], "red")
+        poller(shown).step()
+        assert [message["seq"] for message, _ in browser.take("show")] == [1]
+    panel.show(3)  # who is sent somewhere goes there
+    assert browser.take("show")[-1][0]["seq"] is None
+
+
 def test_what_is_wanted_is_sent_each_by_itself(panel: Overviews, browser: Browser) -> None:
     browser.say(k="want", ids=[2, 99, 3], overview=1)
     found = browser.take("exposure")

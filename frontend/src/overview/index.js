@@ -180,7 +180,8 @@ class View {
 
   async #receive(message, buffers) {
     if (message.k === "show") {
-      if (message.seq !== null && message.seq < this.seq) return; // the user has gone on meanwhile
+      const isOld = message.seq !== null && message.seq < this.seq; // the user has gone on meanwhile
+      if (isOld && message.id !== this.id) return;
       this.around = message.around;
       this.place = message.place;
       this.total = message.total;

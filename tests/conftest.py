@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -40,6 +41,9 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[name] = str(home / folder)
     for name in THREADS:
         os.environ.setdefault(name, "1")
+    # the same examples each time, so that a change is judged by itself; FOCUSNB_FUZZ=1 looks for new ones
+    hypothesis.settings.register_profile("same", derandomize=True)
+    hypothesis.settings.load_profile("default" if os.environ.get("FOCUSNB_FUZZ") else "same")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -105,7 +105,7 @@ class EpuImage:
         count = int(equal or listed or 0)
         if count > 0:
             facts["frame_count"] = count
-        if equal and "exposure_dose" in facts:
+        if equal and count > 0 and "exposure_dose" in facts:
             facts["dose_per_frame"] = _rounded(float(facts["exposure_dose"]) / count)
         return facts
 

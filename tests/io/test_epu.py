@@ -225,6 +225,13 @@ def test_any_values_give_finite_facts(tmp_path: Path, values: list[str], frame_s
     assert all(math.isfinite(value) for value in facts.values() if not isinstance(value, str))
 
 
+def test_a_fraction_of_a_fraction_is_none(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_text(EXAMPLE.replace(">40<", ">0.5<"))
+    facts = epu.read(tmp_path / NAME).facts()
+    assert "exposure_dose" in facts
+    assert not {"frame_count", "dose_per_frame"} & facts.keys()
+
+
 def test_every_real_xml_is_read_or_refused_with_a_reason(data: Path) -> None:
     refused = {}
     for path in data.rglob("*.xml"):

@@ -11,6 +11,18 @@ from focusnb.cli.projects import Folder
 from focusnb.errors import ParameterError
 
 
+Port = Annotated[
+    int | None, typer.Option(min=0, max=65535, help="Default: the first free one from 8866 on.", show_default=False)
+]
+Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines.")]
+Token = Annotated[
+    str | None,
+    typer.Option(envvar="FOCUSNB_TOKEN", help="What a browser must show. Default: a new one.", show_default=False),
+]
+NoToken = Annotated[bool, typer.Option("--no-token", help="Let in everybody who is logged in on this machine.")]
+NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Only print the address.")]
+
+
 def register(app: typer.Typer) -> None:
     """Add this command."""
     app.command("dash")(dash)
@@ -18,18 +30,11 @@ def register(app: typer.Typer) -> None:
 
 def dash(
     folder: Folder,
-    port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Default: the first free one from 8866 on.", show_default=False)
-    ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines.")] = "localhost",
-    token: Annotated[
-        str | None,
-        typer.Option(envvar="FOCUSNB_TOKEN", help="What a browser must show. Default: a new one.", show_default=False),
-    ] = None,
-    no_token: Annotated[
-        bool, typer.Option("--no-token", help="Let in everybody who is logged in on this machine.")
-    ] = False,
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
+    port: Port = None,
+    host: Host = "localhost",
+    token: Token = None,
+    no_token: NoToken = False,
+    no_browser: NoBrowser = False,
 ) -> None:
     """Show a project in the browser, live, until Ctrl-C. Whoever has the address with its token sees it.
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from focusnb.cli.console import say
+from focusnb.cli.dash import Host, NoBrowser, NoToken, Port, Token
 from focusnb.errors import ParameterError
 
 PASSWORD_VARIABLE = "FOCUSNB_PASSWORD_HASH"
@@ -25,17 +26,10 @@ def monitor(
         list[str],
         typer.Argument(help="A TOML file of microscopes, folders of projects, or where sessions are published."),
     ],
-    port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Default: the first free one from 8866 on.", show_default=False)
-    ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines.")] = "localhost",
-    token: Annotated[
-        str | None,
-        typer.Option(envvar="FOCUSNB_TOKEN", help="What a browser must show. Default: a new one.", show_default=False),
-    ] = None,
-    no_token: Annotated[
-        bool, typer.Option("--no-token", help="Let in everybody who is logged in on this machine.")
-    ] = False,
+    port: Port = None,
+    host: Host = "localhost",
+    token: Token = None,
+    no_token: NoToken = False,
     password_file: Annotated[
         Path | None,
         typer.Option(
@@ -51,7 +45,7 @@ def monitor(
     ready: Annotated[
         int, typer.Option(min=0, max=8, help="Kernels kept ready for the next viewers, about 70 MB each.")
     ] = 1,
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
+    no_browser: NoBrowser = False,
 ) -> None:
     """Show microscopes in the browser, all at a glance and one in depth, live, until Ctrl-C. Viewers change nothing."""
     from focusnb.apps.microscopes import find_microscopes, to_environment

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -63,7 +64,7 @@ class CodeBox(anywidget.AnyWidget):
         self.send({"kind": "download", "name": name, "type": type}, buffers=[content])
 
 
-class Action:
+class Action(ABC):
     """One thing that can be done: its fields, its code, and doing it."""
 
     title = ""
@@ -83,13 +84,13 @@ class Action:
     def renew(self) -> None:
         """Bring what is offered up to date before the fields are shown."""
 
+    @abstractmethod
     def code(self) -> str:
         """The lines of Python that do the same, without opening the project."""
-        raise NotImplementedError
 
+    @abstractmethod
     def do(self) -> str:
         """Do it; returns what to tell."""
-        raise NotImplementedError
 
     def _observe(self, *controls: Any) -> None:
         for control in controls:

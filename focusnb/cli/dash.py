@@ -10,7 +10,6 @@ from focusnb.cli.console import say
 from focusnb.cli.projects import Folder
 from focusnb.errors import ParameterError
 
-
 Port = Annotated[
     int | None, typer.Option(min=0, max=65535, help="Default: the first free one from 8866 on.", show_default=False)
 ]

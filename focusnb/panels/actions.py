@@ -81,7 +81,7 @@ class Action(ABC):
         """Why it cannot be done now; empty where it can."""
         return "" if self.chosen.selection else "no exposure is chosen: tick some, or click on a row"
 
-    def renew(self) -> None:
+    def renew(self) -> None:  # noqa: B027 - most offer nothing that ages
         """Bring what is offered up to date before the fields are shown."""
 
     @abstractmethod

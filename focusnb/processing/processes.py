@@ -38,6 +38,13 @@ SETTINGS = {
     "distributed.worker.memory.monitor-interval": "250ms",
 }
 
+OWN_SETTINGS = {
+    # a worker looks at its memory ten times a second and ends itself with an explanation; its nanny would end it
+    # without one, so it has room to come first even where an array fills up fast
+    "distributed.worker.memory.terminate": 1.2,
+}
+"""Settings for workers that no job's limit ends."""
+
 
 @dataclass(frozen=True)
 class WorkerSpec:
@@ -73,7 +80,7 @@ class OwnCluster(SpecCluster):
 def start_processes(specs: Iterable[WorkerSpec], *, dashboard: bool = False) -> OwnCluster:
     """Start a scheduler in this process, and the workers."""
     workers = {str(number): {"cls": OwnNanny, "options": options_of(spec)} for number, spec in enumerate(specs, 1)}
-    with dask.config.set(SETTINGS):
+    with dask.config.set({**SETTINGS, **OWN_SETTINGS}):
         return OwnCluster(
             workers=workers,
             scheduler={

@@ -676,7 +676,7 @@ class Processor:
         """Return what was not finished to the queue, and the lease to whoever comes next."""
         for task, _ in self._flying.values():
             # before the library is told: on a full disk it can only then be written again
-            tasks.remove_run(task.run_folder)
+            tasks.remove_every_trace(task.run_folder)
         try:
             # also one that was begun in the moment of the interruption
             for identity in {*self._flying, *tasks.under_way(self.project.library, epoch)}:

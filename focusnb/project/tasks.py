@@ -476,6 +476,13 @@ def remove_run(folder: Path) -> None:
     shutil.rmtree(gone, ignore_errors=True)
 
 
+def remove_every_trace(folder: Path) -> None:
+    """Remove a run's folder, also where its removal was interrupted after it was renamed."""
+    remove_run(folder)
+    for half_gone in folder.parent.glob(f"{folder.name}.*"):
+        shutil.rmtree(half_gone, ignore_errors=True)
+
+
 def under_way(library: Library, epoch: int) -> list[str]:
     """Tasks that the process with this epoch has begun and not ended."""
     t = schema.tasks.c

@@ -90,7 +90,7 @@ def test_a_step_that_hangs_is_ended_and_told_where(tmp_path: Path, cluster: Loca
 
 
 def test_a_step_that_takes_too_much_memory_is_ended_with_both_numbers(tmp_path: Path, cluster: LocalCluster) -> None:
-    task = told(tmp_path, "hog", "held = []\nwhile True: held.append(b'1' * 3_000_000); import time; time.sleep(0.005)")
+    task = told(tmp_path, "hog", "held = []\nwhile True: held.append(b'1' * 3_000_000); import time; time.sleep(0.01)")
     lost = run(cluster, task)["hog"]
     assert (lost.blame, lost.final, lost.error) == (True, True, "Memory")
     assert lost.reason.startswith("act took 0.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -154,6 +155,28 @@ def test_an_interruption_gives_everything_back(project: Project, tmp_path: Path)
     assert Processor(project, InlineExecutor()).run().done == 2
     # being stopped does not count against the exposure
     assert project.runs(exposure=2).attempt.tolist() == [1] * 6
+
+
+def test_an_interruption_while_what_a_run_left_is_removed(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.add(write_shots(tmp_path / "camera", a="1\n", b="1\n"))
+    interrupted = []
+
+    def rmtree(path: Path, **options: Any) -> None:
+        if ".gone-" in path.name and not interrupted:
+            interrupted.append(path)
+            raise KeyboardInterrupt
+        remove(path, **options)
+
+    remove = shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    with pytest.raises(KeyboardInterrupt):
+        process(project)
+    assert len(interrupted) == 1
+    assert left_overs(project.folder) == []
+    assert statuses(project) == {"a": "done", "b": "queued"}
+    assert process(project).done == 1
 
 
 def test_an_interruption_while_a_cluster_works(project: Project, tmp_path: Path, cluster: LocalCluster) -> None:

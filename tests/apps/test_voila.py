@@ -11,8 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ from focusnb.apps import voila
 from focusnb.apps.page_handlers import HEADERS
 from focusnb.errors import ParameterError
 from tests.projects import make_project
+from tests.waiting import wait_until
 
 TOKEN = "a-token-for-tests"
 KNOWN = {"Authorization": f"token {TOKEN}"}
@@ -54,7 +54,7 @@ class Served:
         self.log = Path(tempfile.mkstemp(dir=folder.parent, suffix=".log")[1])
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, stderr=log, cwd=folder.parent)
-        assert _wait(lambda: "\n" in self.told or self.process.poll() is not None, 60)
+        wait_until(lambda: "\n" in self.told or self.process.poll() is not None)
         found = re.search(r"http://localhost:(\d+)/", self.told)
         assert found, self.told
         self.port = int(found[1])
@@ -110,13 +110,6 @@ def _is_kernel(process: psutil.Process) -> bool:
         return "ipykernel_launcher" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _wait(condition: Callable[[], bool], seconds: float = 30) -> bool:
-    until = time.monotonic() + seconds
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.1)
-    return condition()
 
 
 def _server(folder: Path, **options: Any) -> voila.PageServer:
@@ -337,7 +330,7 @@ def test_a_viewer_cannot_run_code_and_leaves_no_kernel(served, page, tmp_path):
     assert served.get(path, method="POST", Origin="http://elsewhere.example", **KNOWN)[0] == 403
     assert len(served.kernels()) == 1
     assert served.get(path, method="POST", Origin=own, **KNOWN)[0] == 204
-    assert _wait(lambda: not served.kernels())
+    wait_until(lambda: not served.kernels())
     assert served.get(path, method="POST", Origin=own, **KNOWN)[0] == 204
     channel.close()
 
@@ -355,19 +348,19 @@ def test_kernels_end_with_their_browser_with_themselves_and_with_the_server(fold
     assert len(served.kernels()) == 2
     kernel = next(process for process in served.kernels() if died in " ".join(process.cmdline()))
     kernel.kill()
-    assert _wait(lambda: served.get(f"/api/kernels/{died}", **KNOWN)[0] == 404), "its page would not know"
+    wait_until(lambda: served.get(f"/api/kernels/{died}", **KNOWN)[0] == 404)  # or its page would not know
     other.close()
     assert len(served.kernels()) == 1
     browser.sock.close()  # killed: no word of good-bye
-    assert _wait(lambda: not served.kernels())
+    wait_until(lambda: not served.kernels())
     served.open_page()  # and nobody comes for it
     assert len(served.kernels()) == 1
-    assert _wait(lambda: not served.kernels())
+    wait_until(lambda: not served.kernels())
     browser = served.connect(served.open_page().kernel)
     left = served.kernels()
     assert len(left) == 1
     assert served.stop() == 0
-    assert _wait(lambda: not any(_is_kernel(process) for process in left))
+    wait_until(lambda: not any(_is_kernel(process) for process in left))
 
 
 def test_without_a_token_only_this_machine_is_served_and_a_killed_server_leaves_no_kernel(folder, light, tmp_path):
@@ -380,7 +373,7 @@ def test_without_a_token_only_this_machine_is_served_and_a_killed_server_leaves_
     left = served.kernels()
     assert len(left) == 1
     served.stop(signal.SIGKILL)
-    assert _wait(lambda: not any(_is_kernel(process) for process in left))
+    wait_until(lambda: not any(_is_kernel(process) for process in left))
 
 
 def test_a_busy_port_is_told():

@@ -6,8 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from focusnb.project import deleting
 from focusnb.project.project import Project
 from tests.cli.test_cli import MAIN, focusnb, shell
 from tests.projects import left_overs, make_project, statuses
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -33,13 +32,6 @@ def movie(path: Path, seed: int = 0) -> Path:
     return path
 
 
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-
-
 def names(folder: Path) -> list[str]:
     with Project.open(folder) as project:
         return sorted(project.table().exposure)
@@ -51,7 +43,7 @@ def test_an_import_waits_until_files_are_complete(folder: Path, tmp_path: Path) 
     (camera / "b.tif").write_bytes(whole[:-50])
     command = [sys.executable, "-c", MAIN, "import", str(folder), str(camera)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as importing:
-        until(lambda: names(folder) == ["a"])
+        wait_until(lambda: names(folder) == ["a"])
         (camera / "b.tif").write_bytes(whole)
         _, errors = importing.communicate(timeout=60)
     assert importing.returncode == 0
@@ -85,9 +77,9 @@ def test_watching_ends_with_an_interrupt_and_leaves_nothing_half(folder: Path, t
     command = [sys.executable, "-c", MAIN, "import", str(folder), str(camera), "--watch", "--remember"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as watching:
         movie(camera / "a.tif")
-        until(lambda: names(folder) == ["a"])
+        wait_until(lambda: names(folder) == ["a"])
         movie(camera / "b.tif", 1)
-        until(lambda: names(folder) == ["a", "b"])
+        wait_until(lambda: names(folder) == ["a", "b"])
         watching.send_signal(signal.SIGINT)
         _, errors = watching.communicate(timeout=60)
     assert (watching.returncode, "Traceback" in errors) == (0, False)
@@ -134,7 +126,7 @@ def test_a_served_project_imports_and_processes_what_comes(folder: Path, tmp_pat
             with Project.open(folder) as project:
                 return statuses(project).get("a") in ("done", "failed")
 
-        until(ended)
+        wait_until(ended)
         serving.send_signal(signal.SIGTERM)
         _, errors = serving.communicate(timeout=60)
     assert (serving.returncode, "Traceback" in errors) == (0, False)

@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -18,6 +17,7 @@ from focusnb.project import lease
 from focusnb.project.project import Project
 from tests.cli.test_cli import MAIN, shell
 from tests.projects import chain, left_overs, make_project, statuses, write_shots
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -32,14 +32,6 @@ def folder(tmp_path: Path) -> Iterator[Path]:
             os.kill(held["process"], signal.SIGKILL)
 
 
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait for something."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-
-
 def test_it_serves_until_it_is_told_to_stop(folder: Path, tmp_path: Path) -> None:
     began = shell("serve", folder, "--workers", 0)
     assert began.status == 0, began.err
@@ -49,10 +41,12 @@ def test_it_serves_until_it_is_told_to_stop(folder: Path, tmp_path: Path) -> Non
         assert held is not None
         assert f"Process {held['process']} works on" in began.err
         assert psutil.Process(held["process"]).terminal() is None
-        until(lambda: statuses(project)["a"] != "new" and not {"queued", "running"} & set(statuses(project).values()))
+        wait_until(
+            lambda: statuses(project)["a"] != "new" and not {"queued", "running"} & set(statuses(project).values())
+        )
         # what comes later is processed as well
         project.add(write_shots(tmp_path / "later", b="1\n"))
-        until(lambda: statuses(project).get("b") not in (None, "new", "queued", "running"))
+        wait_until(lambda: statuses(project).get("b") not in (None, "new", "queued", "running"))
         for command in (("serve", folder), ("run", folder, "--until-idle")):
             refused = shell(*command)
             assert refused.status == 1
@@ -60,7 +54,7 @@ def test_it_serves_until_it_is_told_to_stop(folder: Path, tmp_path: Path) -> Non
         stopped = shell("stop", folder)
         assert stopped.status == 0
         assert "It has stopped" in stopped.err
-        until(lambda: not psutil.pid_exists(held["process"]))
+        wait_until(lambda: not psutil.pid_exists(held["process"]))
         assert lease.holder(project.library) is None
         log = (folder / "logs" / "serve.log").read_text()
         assert "begins to work on" in log
@@ -80,8 +74,8 @@ def test_it_can_be_ended_in_the_middle_and_gives_back_what_was_under_way(
         assert Queue(project).submit(chain(project)) == 1
         command = [sys.executable, "-c", MAIN, "serve", str(folder), "--foreground", "--workers", "1"]
         serving = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        until(lambda: statuses(project)["a"] == "running")
-        until(lambda: any(path.name.startswith(".run-") for path in project.path(1).iterdir()))
+        wait_until(lambda: statuses(project)["a"] == "running")
+        wait_until(lambda: any(path.name.startswith(".run-") for path in project.path(1).iterdir()))
         if way == "term":
             serving.send_signal(signal.SIGTERM)
         else:

@@ -16,8 +16,8 @@ import pytest
 
 from focusnb.project import lease, schema
 from focusnb.project.project import Project
-from tests.processing.conftest import wait_until
 from tests.projects import left_overs, make_project, statuses, write_shots
+from tests.waiting import wait_until
 
 QUICK = "from focusnb.project import lease; lease.HEARTBEAT, lease.SILENCE = 0.2, 2.0; "
 """Signs of life every 0.2 s, and death after 2 s."""

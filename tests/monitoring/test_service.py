@@ -5,7 +5,6 @@ from __future__ import annotations
 import stat
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,18 +19,12 @@ from focusnb.monitoring.service import Monitoring, Watch
 from focusnb.monitoring.settings import DeliverySettings, PublishSettings, Tell, write_publishing
 from focusnb.monitoring.snapshot import read_snapshot
 from tests.monitoring.conftest import Recorded
+from tests.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
 def state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-
-
-def until(condition: Callable[[], object], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 def test_one_round_sees_publishes_alerts_and_remembers(recorded: Recorded, tmp_path: Path) -> None:
@@ -61,11 +54,11 @@ def test_the_watch_runs_beside_and_takes_changed_settings(
     (folder / "monitoring" / "publish.json").write_text("{")
     with Monitoring(folder, tell=told.append):
         # settings that cannot be read are told, and taken when they can
-        until(lambda: any("publish.json" in text for text in told))
+        wait_until(lambda: any("publish.json" in text for text in told))
     assert 1 <= sum("publish.json" in text for text in told) <= 2
     write_publishing(folder, PublishSettings(refresh=2), (str(tmp_path / "out"),))
     with Monitoring(folder, tell=told.append):
-        until(lambda: (tmp_path / "out" / "status.json").is_file())
+        wait_until(lambda: (tmp_path / "out" / "status.json").is_file())
     assert read_snapshot(fetch_from(str(tmp_path / "out"))).status["refresh"] == 2
 
 
@@ -76,7 +69,7 @@ def test_messages_that_cannot_be_sent_are_told_in_the_log(recorded: Recorded, mo
     book = AlertBook(folder)
     book.open(DriftRule(), Check("drift.far", True, "It drifts"), time.time())
     with Monitoring(folder, tell=told.append):
-        until(lambda: any("could not be delivered" in text for text in told))
+        wait_until(lambda: any("could not be delivered" in text for text in told))
     [alert] = [alert for alert in book.all() if alert.key == "drift.far"]
     assert list(alert.undelivered.values())
 
@@ -148,8 +141,8 @@ def test_a_server_that_never_ends_its_answer_keeps_nobody_else_from_hearing(
     write_delivery(folder, DeliverySettings(), ["json://hangs", "json://hears"])
     AlertBook(folder).open(DriftRule(), Check("drift.far", True, "It drifts"), time.time())
     with Monitoring(folder):
-        until(lambda: "json://hears" in heard)
+        wait_until(lambda: "json://hears" in heard)
         assert "json://hangs" not in heard
         hang.set()
-        until(lambda: "json://hangs" in heard)
+        wait_until(lambda: "json://hangs" in heard)
     assert heard.count("json://hears") == 1

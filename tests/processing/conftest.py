@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from focusnb.processing.executors import LocalCluster, Result
 from focusnb.project.project import Project
 from focusnb.steps.task import Progress, StepCall, Task
 from tests.projects import make_project
+from tests.waiting import wait_until
 
 STEPS = '''
 """Two steps: one that is done at once, and one that does what it is told."""
@@ -74,15 +74,6 @@ class Waiting:
         with self._came:
             assert self._came.wait_for(lambda: len(self.results) >= count, timeout), f"only {self.results} came"
         return self.results
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = 20) -> Any:
-    """Wait for something to become true."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s"
-        time.sleep(0.02)
-    return value
 
 
 def prepare_steps(folder: Path) -> Path:

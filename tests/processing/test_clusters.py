@@ -28,7 +28,8 @@ from focusnb.processing.executors import InlineExecutor, LocalCluster, Lost
 from focusnb.steps.base import Cost
 from focusnb.steps.task import Outcome
 from tests.conftest import REPOSITORY
-from tests.processing.conftest import Waiting, begun, told, wait_until
+from tests.processing.conftest import Waiting, begun, told
+from tests.waiting import wait_until
 
 GIGABYTE = 1_000_000_000
 

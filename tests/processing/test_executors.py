@@ -24,7 +24,8 @@ from focusnb.processing.executors import InlineExecutor, LocalCluster, Lost
 from focusnb.steps.base import Cost
 from focusnb.steps.task import Outcome, Task
 from tests.conftest import REPOSITORY
-from tests.processing.conftest import HOLD, Waiting, begun, told, wait_until
+from tests.processing.conftest import HOLD, Waiting, begun, told
+from tests.waiting import wait_until
 
 GIGABYTE = 1_000_000_000
 
@@ -192,7 +193,8 @@ OWNER = """
 import sys
 from pathlib import Path
 from focusnb.processing.executors import LocalCluster
-from tests.processing.conftest import begun, told, wait_until
+from tests.processing.conftest import begun, told
+from tests.waiting import wait_until
 if __name__ == "__main__":
     cluster = LocalCluster(1)
     task = told(Path(sys.argv[1]), "long", "import time; time.sleep(60)")

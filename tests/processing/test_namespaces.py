@@ -25,7 +25,8 @@ import json, sys
 from pathlib import Path
 from distributed import Client
 from focusnb.processing.executors import DaskExecutor
-from tests.processing.conftest import Waiting, begun, told, wait_until
+from tests.processing.conftest import Waiting, begun, told
+from tests.waiting import wait_until
 
 folder = Path(sys.argv[2])
 

@@ -2,11 +2,14 @@
 
 A file beside the library and not a table in it: it outlives a library that is made again, and a snapshot of a
 read-only project can read it. Lines are only ever added, each under a lock, so that of several processes one opens an
-alert and one sends it. A line that was not written to its end is passed over.
+alert and one sends it. A line that was not written to its end is passed over. A reserve beside it makes room for the
+words that matter most, those that the disk is full.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -18,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from focusnb.errors import ParameterError, ProjectError
+from focusnb.errors import FocusError, ParameterError, ProjectError
 from focusnb.io import files
 from focusnb.monitoring.quantities import NO_LIMIT, Limit
 from focusnb.monitoring.rules import Check, Rule, RuleSet
@@ -34,6 +37,11 @@ AGAIN = 1800.0
 
 CLAIM = 120.0
 """Seconds after which a message that somebody was about to send may be sent by another."""
+
+RESERVE_NAME = ".reserve"
+
+RESERVE = 65536
+"""Bytes given up when the disk is full: about two hundred events."""
 
 EVERYTHING = "*"
 """Mutes every rule."""
@@ -151,8 +159,9 @@ class AlertBook:
             identity = f"{stamp}-{check.key}-{secrets.token_hex(2)}"
             drawn = picture()
             if drawn is not None:
-                (self.folder / PICTURES).mkdir(exist_ok=True)
-                files.write_bytes(self.folder / PICTURES / f"{identity}.png", drawn)
+                with contextlib.suppress(OSError, FocusError):  # on a full disk it is told without its picture
+                    (self.folder / PICTURES).mkdir(exist_ok=True)
+                    files.write_bytes(self.folder / PICTURES / f"{identity}.png", drawn)
             told = {name: getattr(check, name) for name in ("key", "sentence", "hint", "quantity", "value")}
             self._write("opened", identity, now, rule=rule.rule, severe=rule.severe, limit=list(check.limit), **told)
             return self._alerts[identity], True
@@ -215,21 +224,45 @@ class AlertBook:
         finally:
             os.close(lock)
 
+    def keep_reserve(self) -> None:
+        """Lay aside the room that alerts need on a full disk, unless it is there."""
+        path = self.folder / RESERVE_NAME
+        try:
+            if path.exists():
+                return
+            self.folder.mkdir(exist_ok=True)
+            # random: a file system that compresses would keep no room for zeros
+            files.write_bytes(path, secrets.token_bytes(RESERVE))
+        except (OSError, FocusError):
+            pass  # there is no room now: the next round tries again
+
     def _write(self, event: str, identity: str, at: float, **more: Any) -> None:
         line = json.dumps({"event": event, "alert": identity, "at": round(at, 3), **more}, ensure_ascii=False)
-        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o664)
         try:
-            # whoever wrote before may have died in the middle of a line
-            start = b"" if _ends_with_line(self.path) else b"\n"
-            os.write(handle, start + line.encode() + b"\n")
-            os.fsync(handle)
+            try:
+                self._append(line)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                (self.folder / RESERVE_NAME).unlink(missing_ok=True)
+                self._append(line)
         except OSError as error:
             raise ProjectError(
                 f"{self.path}: cannot be written ({error.strerror}); make room or give access"
             ) from error
+        self._catch_up()
+
+    def _append(self, line: str) -> None:
+        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o664)
+        try:
+            # whoever wrote before may have died in the middle of a line, or found the disk full there
+            start = b"" if _ends_with_line(self.path) else b"\n"
+            content = start + line.encode() + b"\n"
+            if os.write(handle, content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(handle)
         finally:
             os.close(handle)
-        self._catch_up()
 
     def _catch_up(self) -> None:
         try:

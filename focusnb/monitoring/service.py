@@ -71,6 +71,7 @@ class Watch:
         return snapshot, settings
 
     def _alert(self, view: View) -> None:
+        self.maker.book.keep_reserve()
         new, recovered = evaluate(self.maker.book, read_rules(self.project.folder), view, draw=drawer(view))
         for alert in new:
             self._tell(f"alert: {alert.sentence}")

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -203,3 +204,39 @@ def test_a_server_that_may_be_slow_is_waited_for(book: AlertBook) -> None:
     assert book.claim(identity, "opened", NOW, 600)
     assert not book.claim(identity, "opened", NOW + CLAIM + 1, 600)
     assert book.claim(identity, "opened", NOW + 601, 600)
+
+
+def test_on_a_full_disk_alerts_are_kept_and_sent_once(small_disk: Callable[[float], Path]) -> None:
+    folder = small_disk(0.4)
+    book = AlertBook(folder)
+    book.keep_reserve()
+    filling = folder / "movies.tif"
+    with pytest.raises(OSError, match="No space left"), open(filling, "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    alert, is_new = book.open(DriftRule(), DRIFT, NOW, lambda: bytes(5000))
+    assert is_new
+    # the picture is given up, and no part of it is left
+    assert book.picture(alert) is None
+    for number in range(40):
+        assert book.claim(alert.id, f"opened to {number}", NOW)
+        book.delivered(alert.id, f"opened to {number}", NOW)
+    assert not book.claim(alert.id, "opened to 7", NOW + CLAIM + 1)
+    assert AlertBook(folder).all(NOW) == book.all(NOW)
+    with pytest.raises(ProjectError, match=r"alerts\.jsonl: cannot be written \(No space left on device\); make room"):
+        for number in range(10_000):
+            book.delivered(alert.id, f"reminder {number}", NOW)
+    # what was not written to its end is passed over
+    assert len(book.all(NOW)) == 1
+    book.keep_reserve()
+    filling.unlink()
+    book.recover(alert.id, NOW + 60)
+    assert not AlertBook(folder).all(NOW)[0].open
+    book.keep_reserve()
+    assert sorted(path.name for path in book.folder.iterdir()) == [
+        ".alerts.lock",
+        ".reserve",
+        "alerts",
+        "alerts.jsonl",
+    ]
+    assert list((book.folder / "alerts").iterdir()) == []

@@ -13,7 +13,6 @@ import re
 import shutil
 import socket
 import subprocess
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from focusnb.errors import ParameterError, ProgramMissing, ProjectError
+from focusnb.io.settings_files import read_settings_file
 from focusnb.processing.executors import DaskExecutor, Executor, InlineExecutor, LocalCluster
 from focusnb.processing.memory import LEAST_MEMORY, MACHINE_SHARE, default_workers, machine_memory
 from focusnb.steps.base import Cost
@@ -80,26 +80,15 @@ def read_configs() -> dict[str, ClusterConfig]:
     """Read all clusters there are, by name: those of the file, and local and gpu of this machine."""
     path = config_file()
     configs = {kind: ClusterConfig(kind, kind, source=f"{path}: [{kind}]") for kind in OWN}
-    for name, table in _read_tables(path).items():
+    for name, table in read_settings_file(path).items():
         configs[name] = _check(path, name, table)
     return configs
-
-
-def _read_tables(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise ParameterError(f"{path}: cannot be read ({error.strerror}); give this user the right to") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ParameterError(f"{path}: is not TOML ({error}); correct it there") from error
 
 
 def read_config(name: str) -> ClusterConfig:
     """Read one cluster, whatever is wrong with others; ParameterError lists those there are."""
     path = config_file()
-    tables = _read_tables(path)
+    tables = read_settings_file(path)
     if name in tables:
         return _check(path, name, tables[name])
     if name in OWN:

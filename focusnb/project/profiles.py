@@ -22,6 +22,7 @@ from typing import Any
 
 from focusnb.errors import ParameterError
 from focusnb.io.files import write_text
+from focusnb.io.settings_files import read_settings_file
 from focusnb.project import facts as fact_rules
 from focusnb.project.levels import configuration_folder
 from focusnb.quantities import IMPORTED, Acquisition
@@ -102,13 +103,13 @@ def config_file() -> Path:
 
 def profile_names() -> list[str]:
     """The names of all profiles, also of those in which something is wrong."""
-    return list(_read(config_file()))
+    return list(read_settings_file(config_file()))
 
 
 def read_profile(name: str) -> Profile:
     """Read one profile, whatever is wrong with others; ParameterError lists those there are."""
     path = config_file()
-    tables = _read(path)
+    tables = read_settings_file(path)
     if name not in tables:
         near = difflib.get_close_matches(name, tables, n=1)
         there_are = f"there are {', '.join(tables)}; " if tables else ""
@@ -130,7 +131,7 @@ def change_profile(name: str, values: Mapping[str, str | None]) -> Profile:
     if not NAME.fullmatch(name):
         raise ParameterError(f"{name!r}: name a microscope with letters, digits, dashes and underscores")
     path = config_file()
-    tables = _read(path)
+    tables = read_settings_file(path)
     present = tables.get(name, {})
     table: dict[str, Any] = dict(present) if isinstance(present, dict) else {}
     for key, value in values.items():
@@ -143,7 +144,7 @@ def change_profile(name: str, values: Mapping[str, str | None]) -> Profile:
 def remove_profile(name: str) -> None:
     """Take a profile out of the file; ParameterError where there is none of this name."""
     path = config_file()
-    if name not in _read(path):
+    if name not in read_settings_file(path):
         read_profile(name)
     _write(path, name, "")
 
@@ -179,17 +180,6 @@ def _existing(fact: str, text: str) -> str:
     if not path.is_file():
         raise ParameterError(f"{path}: the {REFERENCES[fact]} does not exist; check the path")
     return str(path)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text("utf-8-sig"))
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise ParameterError(f"{path}: cannot be read ({error.strerror}); give this user the right to") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ParameterError(f"{path}: is not TOML ({error}); correct it there") from error
 
 
 def _check(path: Path, name: str, table: Any) -> Profile:
@@ -260,7 +250,7 @@ def _toml(value: Any) -> str:
 def _write(path: Path, name: str, table: str) -> None:
     """Write the file with the table of one microscope replaced; the lines of the others are kept as they are."""
     text = path.read_text("utf-8-sig") if path.is_file() else ""
-    others = {key: value for key, value in _read(path).items() if key != name}
+    others = {key: value for key, value in read_settings_file(path).items() if key != name}
     kept: list[str] = []
     remarks: list[str] = []
     within = False

@@ -16,10 +16,15 @@ from pathlib import Path
 import pytest
 
 from focusnb.errors import ProjectError
+from focusnb.monitoring.alerts import AlertBook
+from focusnb.monitoring.rules import Check, DriftRule
+from focusnb.monitoring.settings import PublishSettings
+from focusnb.monitoring.snapshot import SnapshotMaker
 from focusnb.processing.executors import InlineExecutor
 from focusnb.processing.processor import Processor
 from focusnb.processing.queue import Queue
 from focusnb.project import lease
+from focusnb.project.browsing import Browser
 from focusnb.project.project import Project
 from focusnb.steps import trust
 from tests.projects import CHAIN, STEPS, process, statuses, write_shots
@@ -27,7 +32,7 @@ from tests.projects import CHAIN, STEPS, process, statuses, write_shots
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """A server of its own on loopback with two databases; PostgreSQL refuses to run as root."""
+    """A server of its own on loopback with three databases; PostgreSQL refuses to run as root."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not programs:
         pytest.skip("PostgreSQL is not installed on this machine")
@@ -51,7 +56,8 @@ def server() -> Iterator[str]:
     except (subprocess.CalledProcessError, FileNotFoundError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         pytest.skip(f"PostgreSQL cannot be started here: {error}")
-    run("createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "postgres", "second")
+    for name in ("second", "third"):
+        run("createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "postgres", name)
     yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
     run("pg_ctl", "-D", f"{folder}/data", "-m", "immediate", "stop")
     shutil.rmtree(folder, ignore_errors=True)
@@ -81,6 +87,41 @@ def test_a_project_lives_on_a_server(server: str, tmp_path: Path) -> None:
         assert process(project).done == 1
     with pytest.raises(ProjectError, match="holds a project's library already"):
         Project.create(tmp_path / "other", mode="drift", library=server)
+
+
+def test_the_explorer_and_the_night_watch_read_from_a_server(server: str, tmp_path: Path) -> None:
+    camera = write_shots(tmp_path / "camera", **{f"s{number}": f"{number}\n" for number in range(1, 6)})
+    library = f"{server.rpartition('/')[0]}/third"
+    with Project.create(tmp_path / "project", mode="drift", library=library) as project:
+        (project.folder / "steps" / "chain.py").write_text(textwrap.dedent(STEPS))
+        trust.trust(project.folder)
+        project.declare()
+        project.use_steps(*CHAIN)
+        project.add(camera, kind="movie", facts={"voltage": 300})
+        with Project.open(project.folder) as other:
+            mine, theirs = Browser(project), Browser(other)
+            for browser in (mine, theirs):
+                browser.group_by(None)
+            theirs.sort("-exposure")
+            theirs.filter(flag="red")
+            assert (mine.shown, theirs.shown) == ([1, 2, 3, 4, 5], [])
+            project.flag([2, 4], "red")
+            theirs.refresh()
+            assert theirs.shown == [4, 2]
+            other.move([4], "TRASH")
+            for browser in (mine, theirs):
+                browser.refresh()
+            assert (mine.shown, theirs.shown) == ([1, 2, 3, 5], [2])
+            other.move([4], "camera")
+            process(project)
+            theirs.refresh()
+            theirs.show_column("scaled")
+            assert [line.cells[-1] for line in theirs.window(0, 2)] == ["600", "600"]
+        maker = SnapshotMaker(project)
+        snapshot = maker.make(PublishSettings())
+        assert snapshot.status["counts"]["images"] == 5
+        AlertBook(project.folder).open(DriftRule(), Check("drift.far", True, "It drifts"), time.time())
+        assert [alert["key"] for alert in maker.make(PublishSettings()).status["alerts"]] == ["drift.far"]
 
 
 CLIENT = """

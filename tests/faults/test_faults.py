@@ -24,7 +24,9 @@ from focusnb.processing.processor import Processor
 from focusnb.processing.workflow import Workflow
 from focusnb.project import lease, tasks
 from focusnb.project.project import Project
-from tests.projects import left_overs
+from focusnb.steps import trust
+from tests.projects import left_overs, statuses
+from tests.waiting import wait_until
 
 MAIN = [sys.executable, "-c", "from focusnb.cli import main; main()"]
 SHAPE = (128, 160)
@@ -194,28 +196,52 @@ def test_killed_with_its_workers_and_started_again_at_once_everything_is_done_on
     assert left_overs(folder) == []
 
 
+HOLD = """
+import os
+import time
+
+from focusnb.steps.base import Step, StepResults
+
+
+class Hold(Step):
+    name = "hold"
+    title = "Hold"
+    category = "prepare"
+
+    def run(self, inputs, params, work):
+        if work.exposure == os.environ.get("HELD"):
+            time.sleep(600)
+        return StepResults()
+"""
+"""A step that does not end for the exposure that a variable names."""
+
+
 def test_interrupted_from_the_keyboard_it_gives_back_what_waits(tmp_path: Path) -> None:
     camera, folder = tmp_path / "camera", tmp_path / "project"
-    for number in range(6):
+    for number in range(3):
         write_movie(camera / f"m{number}.tif", number)
     import_all(folder, camera)
-    running = subprocess.Popen(
-        [*MAIN, "run", str(folder), "--until-idle", "--workers", "1"],
-        start_new_session=True,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while count_done(folder) < 1 and running.poll() is None:
-        time.sleep(0.01)
-    os.killpg(running.pid, signal.SIGINT)  # a terminal sends it to the workers as well
-    _, errors = running.communicate(timeout=60)
-    assert running.returncode not in (0, None)
-    assert "Traceback" not in errors
-    assert left_overs(folder) == []
-    told = {status for status, _ in reasons(folder).values()}
-    assert told == {"done", "queued"}
-    assert focusnb("run", folder, "--until-idle", "--workers", 0).returncode == 0
-    assert {status for status, _ in reasons(folder).values()} == {"done"}
+    (folder / "steps" / "hold.py").write_text(HOLD)
+    trust.trust(folder)
+    with Project.open(folder) as project:
+        project.use_steps("hold")
+        running = subprocess.Popen(
+            [*MAIN, "run", str(folder), "--until-idle", "--workers", "1"],
+            start_new_session=True,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "HELD": "m1"},
+        )
+        # one that waits at its worker counts as running: the first is done, so the second is under way
+        wait_until(lambda: statuses(project)["m0"] == "done" or running.poll() is not None)
+        os.killpg(running.pid, signal.SIGINT)  # a terminal sends it to the workers as well
+        _, errors = running.communicate(timeout=60)
+        assert running.returncode not in (0, None)
+        assert "Traceback" not in errors
+        assert left_overs(folder) == []
+        assert statuses(project) == {"m0": "done", "m1": "queued", "m2": "queued"}
+        assert focusnb("run", folder, "--until-idle", "--workers", 0).returncode == 0
+        assert set(statuses(project).values()) == {"done"}
 
 
 def test_files_named_beside_their_references_and_metadata_are_not_taken_for_movies(tmp_path: Path) -> None:

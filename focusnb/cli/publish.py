@@ -143,7 +143,7 @@ def report(
     from focusnb.project.project import Project
 
     with Project.open(folder) as project:
-        settings = _changed(read_publishing(project.folder)[0], {"hours": 168.0})
+        settings = _changed(read_publishing(project.folder)[0], {"hours": 168.0, "previews": 0})
         if names:
             settings = _changed(settings, {"names": True, "blur": 0.0})
         written = write_report(make_snapshot(project, settings=settings), out)

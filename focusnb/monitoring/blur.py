@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
 
 from focusnb.ops.drawing import letter_size, round_below
+from focusnb.ops.fourier import crop_fourier
 
 
 def blur_image(grey: np.ndarray, *, pixel_size: float, cutoff: float) -> np.ndarray:
@@ -42,6 +44,31 @@ def blurred_png(content: bytes, *, pixel_size: float, cutoff: float) -> bytes:
     grey = _without_scale_bar(grey, pixel_size)
     smooth = blur_image(grey, pixel_size=pixel_size, cutoff=cutoff)
     return encode_png(np.rint(np.clip(smooth, 0, 255)).astype(np.uint8))
+
+
+def thumbnail(
+    content: bytes, *, side: int, pixel_size: Callable[[tuple[int, int]], float | None], cutoff: float
+) -> np.ndarray | None:
+    """Make a small grey picture of a preview with its scale bar; None where it cannot be blurred to a stated size.
+
+    side : pixels of its longer side, at most; pixel_size : Å/px of a picture of (width, height) pixels; cutoff : Å,
+    0 does not blur. Returns (y, x) uint8, top row first. Blurred it is made from no more than what is left of the
+    preview's spectrum, so that becoming small adds nothing beyond the cut-off.
+    """
+    picture = Image.open(io.BytesIO(content)).convert("L")
+    step = pixel_size(picture.size)
+    if step is None and cutoff:
+        return None
+    scale = min(1.0, side / max(picture.size))
+    width, height = (max(1, round(scale * length)) for length in picture.size)
+    grey = np.asarray(picture, dtype=np.float64)
+    if step is not None:
+        grey = _without_scale_bar(grey, step)
+    if step is not None and cutoff:
+        smooth = blur_image(grey, pixel_size=step, cutoff=cutoff).astype(np.float32)
+        return np.rint(np.clip(crop_fourier(smooth, (height, width)), 0, 255)).astype(np.uint8)
+    plain = Image.fromarray(np.rint(grey).astype(np.uint8))
+    return np.asarray(plain.resize((width, height), Image.Resampling.BOX))
 
 
 def plain_png(content: bytes) -> bytes:

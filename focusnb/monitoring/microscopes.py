@@ -20,7 +20,7 @@ from typing import Any
 
 from focusnb.errors import FocusError, FormatError, ParameterError
 from focusnb.monitoring.settings import PublishSettings, read_publishing
-from focusnb.monitoring.snapshot import Fetch, Snapshot, SnapshotMaker, read_snapshot
+from focusnb.monitoring.snapshot import Fetch, Snapshot, SnapshotMaker, read_file, read_snapshot
 from focusnb.project.project import Project
 
 TIMEOUT = 10.0
@@ -164,6 +164,13 @@ def glance_at(name: str, snapshot: Snapshot, now: float) -> Glance:
         stale,
         snapshot,
     )
+
+
+def fetch_sheet(microscope: Microscope, snapshot: Snapshot, name: str) -> bytes:
+    """A sheet of previews that a snapshot names; OSError or FormatError where it cannot be had."""
+    if name in snapshot.sheets or microscope.published is None:
+        return snapshot.sheets[name]
+    return read_file(fetch_from(microscope.published), name)
 
 
 def fetch_from(address: str) -> Fetch:

@@ -55,7 +55,9 @@ class LastPictures:
         told = []
         for name in names:
             path = session.project.folder / str(row["folder"]) / str(row.get(name) or "")
-            key = (row["id"], name, _changed_at(path), settings.blur)
+            # a pixel size that was put right blurs anew
+            facts = tuple(row.get(fact) for fact in ("width", "height", "pixel_size"))
+            key = (row["id"], name, _changed_at(path), settings.blur, facts)
             made[key] = self._kept.get(key) or _picture(specs[name], path, row, settings.blur)
             description, content = made[key]
             told.append(description)

@@ -78,7 +78,8 @@ class Publisher:
         now = self._clock()
         if self._there is None or not 0 <= now - self._listed < _LISTED:
             self._there, self._listed = self.target.names(), now
-        missing = {name: content for name, content in snapshot.files.items() if name not in self._there}
+        contents = {**snapshot.files, **snapshot.sheets}
+        missing = {name: content for name, content in contents.items() if name not in self._there}
         if not self._page_written and self._page is not None:
             self.target.put({PAGE_NAME: self._page()})
             self._page_written = True
@@ -87,7 +88,7 @@ class Publisher:
             self._there |= set(missing)
         status = published(snapshot)
         self.target.put({STATUS_NAME: status})
-        removed = self._remove_old(set(snapshot.files), now)
+        removed = self._remove_old(set(contents), now)
         return Report(len(missing) + 1, removed, sum(map(len, missing.values())) + len(status))
 
     def _remove_old(self, named: set[str], now: float) -> int:

@@ -37,6 +37,17 @@ ShowNames = Annotated[
     bool, quantity("Names", group="Shown", help="Of exposures, squares, holes and files; the project's too.")
 ]
 ShowPictures = Annotated[bool, quantity("Images", group="Shown", help="The last image before and after correction.")]
+ShownPreviews = Annotated[
+    int,
+    quantity(
+        "Previews",
+        unit="images",
+        group="Shown",
+        ge=0,
+        le=20_000,
+        help="The last ones, shown small and blurred alike to whoever points at them; about 3 kB each. 0 shows none.",
+    ),
+]
 ShowSpectra = Annotated[
     bool, quantity("Spectra", group="Shown", help="Spectra, CTF rings and the trajectory of the last image.")
 ]
@@ -58,6 +69,7 @@ class PublishSettings(Declared):
     blur: Blur = 200.0
     names: ShowNames = False
     pictures: ShowPictures = True
+    previews: ShownPreviews = 2000
     spectra: ShowSpectra = True
     failures: ShowFailures = True
     grid: ShowGrid = True

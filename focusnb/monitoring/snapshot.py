@@ -24,6 +24,7 @@ from focusnb.monitoring.chunks import Chunks, encode, file_name, is_file_name
 from focusnb.monitoring.disk import DiskWatch
 from focusnb.monitoring.history import MONTH, compare, describe_session, microscope_of, past_sessions
 from focusnb.monitoring.pictures import LastPictures
+from focusnb.monitoring.previews import ROUND, Previews, sheet_names
 from focusnb.monitoring.rules import RuleSet, read_rules
 from focusnb.monitoring.session import Session
 from focusnb.monitoring.settings import PublishSettings
@@ -43,11 +44,13 @@ _PATIENCE = 3.0  # refreshes that a reader waits before it calls a state stale
 class Snapshot:
     """What may be seen at one moment.
 
-    status : as published in ``status.json``; files : its pictures and pieces of series, by the names it uses
+    status : as published in ``status.json``; files : its pictures and pieces of series, by the names it uses;
+    sheets : the previews of single images, which a reader fetches one by one where it needs them
     """
 
     status: Mapping[str, Any]
     files: Mapping[str, bytes] = field(repr=False)
+    sheets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     @property
     def made_at(self) -> float:
@@ -92,17 +95,22 @@ def join_pieces(pieces: Sequence[Mapping[str, Any]], names: Sequence[str]) -> di
 
 def make_snapshot(project: Project, *, settings: PublishSettings | None = None) -> Snapshot:
     """Make one snapshot of a project; use a :class:`SnapshotMaker` to make more than one."""
-    return SnapshotMaker(project).make(settings)
+    return SnapshotMaker(project, most_previews=None).make(settings)
 
 
 class SnapshotMaker:
     """Makes snapshots of a project, each at the cost of what changed.
 
-    clock : tells seconds since 1970; disk : measures the disk
+    clock : tells seconds since 1970; disk : measures the disk; most_previews : made anew in one snapshot, None for all
     """
 
     def __init__(
-        self, project: Project, *, clock: Callable[[], float] = time.time, disk: DiskWatch | None = None
+        self,
+        project: Project,
+        *,
+        clock: Callable[[], float] = time.time,
+        disk: DiskWatch | None = None,
+        most_previews: int | None = ROUND,
     ) -> None:
         self.project, self._clock = project, clock
         self.session = Session(project)
@@ -111,6 +119,7 @@ class SnapshotMaker:
         self._disk = disk or DiskWatch(project.folder)
         self._chunks: dict[tuple[Any, ...], Chunks] = {}
         self._pictures = LastPictures()
+        self._previews, self._most_previews = Previews(), most_previews
         self._history: tuple[float, list[dict[str, Any]]] | None = None
         self._codes: dict[str, dict[str, int]] = {"square": {}, "hole": {}}
         self._since = clock()
@@ -137,6 +146,7 @@ class SnapshotMaker:
         )
         files.update(contents)
         pictures, of = self._pictures.update(session, settings, files)
+        previews, sheets = self._previews.update(session, settings, most=self._most_previews)
         limits = self.rules.limits()
         status: dict[str, Any] = {
             "schema": SCHEMA,
@@ -161,13 +171,14 @@ class SnapshotMaker:
             "grid": states.grid(view, codes, names=settings.names) if settings.grid else None,
             "pictures": pictures,
             "pictures_of": of,
+            "previews": previews,
             "blur": settings.blur,
             "alerts": [alert.public() for alert in self.book.recent(now)],
             "session": describe_session(session),
         }
         status["history"] = compare(self._past(settings, now), status["session"], folder=self.project.folder)
         status["files"] = sorted(files)
-        return Snapshot(clean(status), files)
+        return Snapshot(clean(status), files, sheets)
 
     def _past(self, settings: PublishSettings, now: float) -> list[dict[str, Any]]:
         """Sessions of the microscope in the last month, looked up now and then."""
@@ -203,7 +214,8 @@ Fetch = Callable[[str], bytes]
 def read_snapshot(fetch: Fetch, *, known: Mapping[str, bytes] | None = None, files: bool = True) -> Snapshot:
     """Read a published snapshot and check every file against its name.
 
-    known : files read before, which are not fetched again; files : fetch pictures and series as well
+    known : files read before, which are not fetched again; files : fetch pictures and series as well. Sheets of
+    previews are left where they are: :func:`read_file` fetches one.
 
     Raises FormatError for what is no state, a newer one, or a file that is not what its name says.
     """
@@ -218,16 +230,26 @@ def read_snapshot(fetch: Fetch, *, known: Mapping[str, bytes] | None = None, fil
             f"{STATUS_NAME}: written by a newer focusnb (schema {status['schema']}, this one reads up to {SCHEMA}); "
             "update focusnb"
         )
-    if odd := [name for name in names if not is_file_name(name)]:
+    try:
+        named = [*names, *sheet_names(status)]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise FormatError(f"{STATUS_NAME}: its previews are none ({error}); publish it again") from error
+    if odd := [name for name in named if not is_file_name(name)]:
         raise FormatError(f"{STATUS_NAME}: names {odd[0]!r}, which is no published file; publish it again")
     contents: dict[str, bytes] = {}
     for name in names if files else ():
         content = (known or {}).get(name)
-        contents[name] = fetch(name) if content is None else content
-        if file_name(contents[name], name.rpartition(".")[2]) != name:
-            digest = hashlib.sha256(contents[name]).hexdigest()[:32]
-            raise FormatError(f"{name}: holds other bytes than its name says ({digest}); publish it again")
+        contents[name] = read_file(fetch, name) if content is None else content
     return Snapshot(status, contents)
+
+
+def read_file(fetch: Fetch, name: str) -> bytes:
+    """Fetch one published file; FormatError where it is not what its name says."""
+    content = fetch(name)
+    if file_name(content, name.rpartition(".")[2]) != name:
+        digest = hashlib.sha256(content).hexdigest()[:32]
+        raise FormatError(f"{name}: holds other bytes than its name says ({digest}); publish it again")
+    return content
 
 
 def clean(value: Any) -> Any:

@@ -7,7 +7,7 @@ change. Nothing it sends writes anything.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import anywidget
@@ -15,6 +15,7 @@ import ipywidgets as widgets
 import traitlets
 
 from focusnb.monitoring.microscopes import Glance, Microscope
+from focusnb.monitoring.previews import sheet_names
 from focusnb.monitoring.quantities import WATCHED
 from focusnb.monitoring.snapshot import Snapshot
 from focusnb.panels.monitor_cards import card, waiting_card
@@ -96,10 +97,22 @@ class Monitor:
             status = None if snapshot is None else dict(snapshot.status)
             self._view.send({"kind": "status", "name": content.get("name"), "status": status})
         elif content.get("kind") == "files" and isinstance(content.get("files"), list):
-            known = {} if snapshot is None else snapshot.files
-            names = [name for name in content["files"][:MOST_FILES] if isinstance(name, str) and name in known]
-            told = {"kind": "files", "name": content.get("name"), "files": names}
-            self._view.send(told, [known[name] for name in names])
+            asked = [name for name in content["files"][:MOST_FILES] if isinstance(name, str)]
+            self._answer(content.get("name"), snapshot, asked)
+
+    def _answer(self, name: Any, snapshot: Snapshot | None, asked: Sequence[str]) -> None:
+        """Send files that a state names; sheets of previews follow when they are fetched."""
+        sheets = [] if snapshot is None else sorted(set(asked) & set(sheet_names(snapshot.status)))
+        if snapshot is not None and sheets:
+            self._sources.fetch(str(name), snapshot, sheets, lambda found: self._send(name, found, sheets))
+        others = [file for file in asked if file not in sheets]
+        if others or not sheets:
+            self._send(name, {} if snapshot is None else snapshot.files, others)
+
+    def _send(self, name: Any, known: Mapping[str, bytes], asked: Sequence[str]) -> None:
+        files = [file for file in asked if file in known]
+        told = {"kind": "files", "name": name, "files": files}
+        self._view.send({**told, "absent": [file for file in asked if file not in known]}, [known[f] for f in files])
 
     def close(self) -> None:
         """Follow the microscopes no more and take the widgets away."""

@@ -190,7 +190,7 @@ def _figure(axis: Axis, series: ColumnDataSource, older: ColumnDataSource, span:
     drawn = f"{axis.name}{DRAWN}"
     plot.line("time", drawn, source=older, color=look.median, alpha=0.7, line_width=1.5)
     colours = [look.accepted, look.flagged, look.waiting, look.failed]
-    points = plot.scatter(
+    plot.scatter(
         "time",
         drawn,
         source=series,
@@ -204,9 +204,10 @@ def _figure(axis: Axis, series: ColumnDataSource, older: ColumnDataSource, span:
         line = Span(location=value or 0.0, dimension="width", name=f"{which}:{axis.name}", visible=value is not None)
         line.line_color, line.line_dash, line.line_width = look.text, [4, 4], 1
         plot.add_layout(line)
-    digits = "0" if axis.precision == 0 else f"0.{'0' * (2 if axis.precision is None else axis.precision)}"
-    tips = [("", f"@{{{axis.name}}}{{{digits}}}"), ("", "@time{%H:%M:%S}")]
-    plot.add_tools(HoverTool(tooltips=tips, formatters={"@time": "datetime"}, renderers=[points], mode="mouse"))
+    # what lies under the pointer is told by the page, which has its preview as well
+    cursor = Span(location=0.0, dimension="height", name=f"at:{axis.name}", visible=False)
+    cursor.line_color = _hex(look.muted)
+    plot.add_layout(cursor)
     return plot
 
 

@@ -33,8 +33,9 @@ from focusnb.monitoring.publish import Publisher
 from focusnb.monitoring.settings import PublishSettings, write_publishing
 from focusnb.monitoring.snapshot import make_snapshot
 from focusnb.project.project import Project
-from tests.apps.test_voila import KNOWN, STATIC_ROUTES, TOKEN, TRICKS, Served, _send, _server, _wait
+from tests.apps.test_voila import KNOWN, STATIC_ROUTES, TOKEN, TRICKS, Served, _send, _server
 from tests.projects import make_project
+from tests.waiting import wait_until
 
 PASSWORD = "nitrogen at night"
 HASHED = passwd(PASSWORD)
@@ -50,7 +51,7 @@ class Monitored(Served):
         self.log = Path(tempfile.mkstemp(dir=config.parent, suffix=".log")[1])
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, stderr=log, cwd=config.parent)
-        assert _wait(lambda: "\n" in self.told or self.process.poll() is not None, 60)
+        wait_until(lambda: "\n" in self.told or self.process.poll() is not None, 60)
         found = re.search(r"https?://localhost:(\d+)/", self.told)
         assert found, self.told
         self.port = int(found[1])
@@ -90,7 +91,7 @@ def served(config: Path) -> Iterator[Monitored]:
 
 
 def test_every_route_answers_nothing_but_log_in_and_static_files_without_the_token(served, config):
-    assert _wait(lambda: len(served.kernels()) == 1)
+    wait_until(lambda: len(served.kernels()) == 1)
     kernel = re.search(r"kernel-([0-9a-f-]+)\.json", " ".join(served.kernels()[0].cmdline()))
     assert kernel is not None
     examples = {r"([0-9a-f-]+)": kernel[1], r"(?P<kernel_id>\w+-\w+-\w+-\w+-\w+)": kernel[1], r"(.*)": "x", ".*": "x"}
@@ -185,12 +186,12 @@ def test_attempts_are_counted_by_address_and_forgotten_after_a_minute():
 
 
 def test_a_viewer_runs_no_code_and_leaves_only_the_kernel_that_is_kept_ready(served, tmp_path):
-    assert _wait(lambda: len(served.kernels()) == 1)
+    wait_until(lambda: len(served.kernels()) == 1)
     ready = served.kernels()[0].pid
     page = served.open_page()
     assert "Microscopes</h1>" in page.text
     assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//[^"'/]+""", page.text)
-    assert _wait(lambda: len(served.kernels()) == 2), "the next viewer's kernel is made ready"
+    wait_until(lambda: len(served.kernels()) == 2)  # the next viewer's kernel is made ready
     channel = served.connect(page.kernel)
     written = tmp_path / "written"
     code = f"open({str(written)!r}, 'w').close()"
@@ -204,10 +205,10 @@ def test_a_viewer_runs_no_code_and_leaves_only_the_kernel_that_is_kept_ready(ser
     own = f"http://localhost:{served.port}"
     assert served.get(f"/voila/api/shutdown/{page.kernel}", method="POST", Origin=own, **KNOWN)[0] == 204
     channel.close()
-    assert _wait(lambda: ready not in {kernel.pid for kernel in served.kernels()})
-    assert _wait(lambda: len(served.kernels()) == 1)
+    wait_until(lambda: ready not in {kernel.pid for kernel in served.kernels()})
+    wait_until(lambda: len(served.kernels()) == 1)
     served.kernels()[0].kill()
-    assert _wait(lambda: bool(served.kernels()), 20), "one that died while it waited is replaced"
+    wait_until(lambda: bool(served.kernels()), 20)  # one that died while it waited is replaced
 
 
 def test_the_page_is_encrypted(config, tmp_path):
@@ -307,7 +308,7 @@ def test_projects_are_looked_at_once_for_all_viewers(config, tmp_path):
         assert len(told) == 1, "once, not at every look"
         assert told[0].startswith(f"krios: {tmp_path / 'none'}")
         make_project(tmp_path / "none", steps=False).close()
-        assert _wait(lambda: microscopes.look("krios").word == "empty")
-        assert _wait(lambda: told[1:] == ["krios: is seen again"])
+        wait_until(lambda: microscopes.look("krios").word == "empty")
+        wait_until(lambda: told[1:] == ["krios: is seen again"])
         shutil.rmtree(tmp_path / "relay" / "0")
-        assert _wait(lambda: microscopes.look("titan1").word == "empty"), "what was removed is published again"
+        wait_until(lambda: microscopes.look("titan1").word == "empty")  # what was removed is published again

@@ -20,7 +20,7 @@ from focusnb.monitoring.service import Watch
 from focusnb.monitoring.snapshot import make_snapshot
 from focusnb.project.project import Project
 from tests.browser.conftest import DESKTOP, PHONE, Server
-from tests.monitoring.conftest import _add_pictures, _micrograph
+from tests.monitoring.conftest import _add_pictures, _micrograph, add_shades, shade
 from tests.monitoring.nights import MINUTE, Recorder, make_night, make_project
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         recorder = Recorder(project, night)
         recorder.go(time.time() - MINUTE)
         _add_pictures(project, project.ids(status="done")[-1], _micrograph())
+        add_shades(project, project.ids(status="done")[-200:-1])
         config = folder / "microscopes.toml"
         config.write_text('[titan1]\nproject = "night"\n[glacios]\npublished = "published"\n')
         program = "from focusnb.cli import main; main()"
@@ -145,6 +146,7 @@ def test_ranges_are_chosen_dragged_and_left_again(watch: Callable[..., Any], sit
     page = _open(watch(size=size).page, site, "titan1")
     three = page.get_by_role("button", name="3 h", exact=True)
     assert three.get_attribute("aria-pressed") == "true"
+    page.locator('.plot[data-name="drift"] canvas').scroll_into_view_if_needed()  # what nobody sees is not drawn
     seen = {_drawn(page, "drift")}
     for name in ("1 h", "Session"):
         page.get_by_role("button", name=name, exact=True).click()
@@ -193,6 +195,68 @@ def test_values_are_told_under_the_pointer_and_limits_are_of_the_viewer_alone(wa
         page.get_by_role("menuitem", name="Save as PNG").click()
     assert Path(saved.value.path()).read_bytes().startswith(b"\x89PNG")
     assert {path: path.read_bytes() for path in (site.project.folder / "monitoring").rglob("*.json")} == rules
+
+
+PREVIEW = '.tip canvas[data-preview]:not([data-preview=""])'
+
+
+def point_at(page: Page, plot: str, part: float, *, tap: bool) -> None:
+    """Point at, or tap, what lies at a part of the width of a plot."""
+    place = page.locator(plot)
+    place.scroll_into_view_if_needed()
+    box = place.bounding_box()
+    assert box is not None
+    x, y = box["x"] + part * box["width"], box["y"] + 70
+    if tap:
+        page.touchscreen.tap(x, y)
+    else:
+        page.mouse.move(x, y)
+
+
+def seen_preview(page: Page) -> tuple[int, list[int]]:
+    """The exposure whose preview is shown, and the greys of its left and right half."""
+    page.locator(PREVIEW).wait_for()
+    told = page.evaluate(
+        """selector => {
+            const canvas = document.querySelector(selector), context = canvas.getContext("2d");
+            const grey = (part) => context.getImageData(part * canvas.width, canvas.height / 3, 1, 1).data[0];
+            return [Number(canvas.dataset.preview), grey(0.2), grey(0.8)];
+        }""",
+        PREVIEW,
+    )
+    return told[0], told[1:]
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["titan1", "glacios"])
+def test_the_preview_of_the_image_under_the_pointer_is_shown(
+    watch: Callable[..., Any], site: Site, size: tuple[int, int], name: str
+):
+    site.publish()
+    page = _open(watch(size=size, dark=size == PHONE).page, site, name)
+    page.get_by_role("button", name="1 h", exact=True).click()
+    plot, tap = '.plot[data-name="drift"] canvas', size == PHONE
+    seen = set()
+    for part in (0.75, 0.7, 0.62):
+        point_at(page, plot, part, tap=tap)
+        page.wait_for_timeout(400)
+        identity, greys = seen_preview(page)
+        assert greys == pytest.approx([shade(identity) - 40, shade(identity)], abs=2)
+        seen.add(identity)
+    assert len(seen) == 3
+    assert seen <= set(site.project.ids())
+    tip = page.locator(".tip")
+    assert "blurred to 200 Å" in tip.inner_text()
+    box = tip.bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= size[0]
+    # of what is older no preview was kept
+    page.get_by_role("button", name="Session", exact=True).click()
+    point_at(page, plot, 0.25, tap=tap)
+    tip.get_by_text("no preview of it is kept").wait_for()
+    point_at(page, ".tiles", 0.5, tap=tap)
+    tip.wait_for(state="hidden")
 
 
 def test_a_published_session_goes_away_and_comes_back(watch: Callable[..., Any], site: Site):

@@ -16,8 +16,8 @@ from focusnb.monitoring.publish import Publisher
 from focusnb.monitoring.settings import PublishSettings
 from focusnb.monitoring.snapshot import make_snapshot
 from tests.browser.conftest import DESKTOP, PHONE
-from tests.browser.test_monitor import _night_to_now
-from tests.monitoring.conftest import _add_pictures, _micrograph
+from tests.browser.test_monitor import _night_to_now, point_at, seen_preview
+from tests.monitoring.conftest import _add_pictures, _micrograph, add_shades, shade
 from tests.monitoring.nights import MINUTE, Recorder, make_project
 
 pytestmark = pytest.mark.browser
@@ -69,6 +69,24 @@ def test_the_page_follows_what_is_published(
         page.wait_for_function(
             "(n) => +document.querySelector('#numbers .number b').textContent.replace(/,/g, '') > n", arg=before
         )
+        add_shades(project, project.ids(status="done")[-300:-1])
+        publisher.publish(make_snapshot(project, settings=SETTINGS))
+        page.reload()
+        page.locator("#plots-section canvas").first.wait_for()
+        tap = size == PHONE
+        page.locator("#ranges button").nth(0).click()
+        seen = set()
+        for part in (0.8, 0.7, 0.6):
+            point_at(page, '[id="plot:drift"]', part, tap=tap)
+            page.wait_for_timeout(400)
+            identity, greys = seen_preview(page)
+            assert greys == pytest.approx([shade(identity) - 40, shade(identity)], abs=2)
+            seen.add(identity)
+        assert len(seen) == 3
+        assert "blurred to 200 Å" in page.locator("#tip").inner_text()
+        assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+        point_at(page, "#numbers", 0.5, tap=tap)
+        page.locator("#tip").wait_for(state="hidden")
         ranges = page.locator("#ranges button")
         ranges.nth(0).click()
         assert ranges.nth(0).get_attribute("aria-pressed") == "true"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +59,28 @@ def empty(tmp_path: Path) -> Iterator[Project]:
     """A project without an exposure."""
     with make_project(tmp_path / "empty") as project:
         yield project
+
+
+SHADES = 97
+"""Shades that exposures are given by :func:`add_shades`, one after the other."""
+
+
+def shade(identity: int) -> int:
+    """The grey of the right half of an exposure's preview; the left half is darker by 40."""
+    return 60 + 2 * (identity % SHADES)
+
+
+def add_shades(project: Project, identities: Sequence[int], **facts: float | None) -> None:
+    """Give exposures previews that can be told apart, and from their mirror images, however much they are blurred."""
+    known: dict[str, float | None] = {"width": 2880, "height": 2048, "pixel_size": 1.0, **facts}
+    with project.library.write() as transaction:
+        for identity in identities:
+            picture = np.full((182, 256, 3), shade(identity), np.uint8)
+            picture[:, :128] -= 40
+            folder = project.path(identity)
+            folder.mkdir(parents=True, exist_ok=True)
+            write_png(folder / "image_after.png", picture)
+            transaction.update_exposure(identity, {"micrograph_preview": "image_after.png", **known})
 
 
 def _micrograph() -> np.ndarray:

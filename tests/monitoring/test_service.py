@@ -18,6 +18,7 @@ from focusnb.monitoring.rules import Check, DriftRule, set_rule
 from focusnb.monitoring.service import Monitoring, Watch
 from focusnb.monitoring.settings import DeliverySettings, PublishSettings, Tell, write_publishing
 from focusnb.monitoring.snapshot import read_snapshot
+from tests.cli.test_cli import focusnb
 from tests.monitoring.conftest import Recorded
 from tests.waiting import wait_until
 
@@ -43,6 +44,24 @@ def test_one_round_sees_publishes_alerts_and_remembers(recorded: Recorded, tmp_p
     assert any(text.startswith("alert: ") for text in told)
     assert any("nonsense://" in text for text in told)
     assert len(history.past_sessions()) == 1
+
+
+def test_a_limit_that_the_owner_moves_is_told_to_every_page_and_followed(recorded: Recorded) -> None:
+    folder = recorded.project.folder
+    watch = Watch(recorded.project, clock=recorded.recorder.clock)
+    seen = []
+    for options in ((), ("--high", 0.5), ("--reset", "high"), ("--no-limit", "high")):
+        if options:
+            assert focusnb("alerts", "set", folder, "drift", *options).status == 0
+        status = watch.step()[0].status
+        told = [alert["state"] for alert in status["alerts"] if alert["key"] == "drift.far"]
+        seen.append((status["quantities"]["drift"]["high"], told))
+    watch.close()
+    assert seen[:3] == [(50.0, []), (0.5, ["new"]), (50.0, ["recovered"])]
+    assert seen[3][0] is None
+    # what is no limit is refused, and the one before stays
+    assert focusnb("alerts", "set", folder, "drift", "--high", -1).status != 0
+    assert watch.step()[0].status["quantities"]["drift"]["high"] is None
 
 
 def test_the_watch_runs_beside_and_takes_changed_settings(

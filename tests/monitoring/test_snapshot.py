@@ -100,7 +100,8 @@ def test_no_name_goes_out_unless_the_owner_wants_it(recorded: Recorded) -> None:
     name = project.table()["exposure"].iloc[-1]
     for settings, shown in ((PublishSettings(), False), (PublishSettings(names=True), True)):
         snapshot = recorded.maker().make(settings)
-        everything = published(snapshot) + b"".join(snapshot.files.values())
+        assert len(snapshot.sheets) == 1
+        everything = published(snapshot) + b"".join([*snapshot.files.values(), *snapshot.sheets.values()])
         for secret in ("FoilHole", "GridSquare", "/camera", str(project.folder), "night"):
             assert (secret.encode() in everything) == (shown and secret in ("FoilHole", "GridSquare", "/camera")), (
                 secret
@@ -144,6 +145,18 @@ def test_an_image_of_unknown_pixel_size_is_not_shown(recorded: Recorded) -> None
     told = next(p for p in recorded.maker().make().status["pictures"] if p["name"] == "micrograph_preview")
     assert told["file"] is None
     assert "pixel size is not known" in told["missing"]
+
+
+def test_a_pixel_size_that_is_put_right_blurs_anew(recorded: Recorded) -> None:
+    maker = recorded.maker()
+    seen = []
+    for pixel_size in (1.0, 0.5):
+        with recorded.project.library.write() as transaction:
+            transaction.update_exposure(recorded.project.ids(status="done")[-1], {"pixel_size": pixel_size})
+        status = maker.make().status
+        images = [p["file"] for p in status["pictures"] if p["kind"] == "image" and p["file"]]
+        seen.append([*images, *status["previews"]["sheets"]])
+    assert all(before != after for before, after in zip(*seen, strict=True))
 
 
 def test_a_broken_picture_is_told(recorded: Recorded) -> None:
@@ -199,6 +212,15 @@ def test_what_was_published_can_be_read_back_and_is_checked(recorded: Recorded) 
     outside = json.dumps({**snapshot.status, "files": ["../../etc/passwd"]}).encode()
     with pytest.raises(FormatError, match="no published file"):
         read_snapshot({STATUS_NAME: outside}.__getitem__)
+    sheets = {"sheets": [{"file": "../../etc/passwd"}]}
+    outside = json.dumps({**snapshot.status, "previews": sheets}).encode()
+    with pytest.raises(FormatError, match="no published file"):
+        read_snapshot({STATUS_NAME: outside}.__getitem__)
+    for odd in ([], "x", 3, {"sheets": [{}]}, {"sheets": 1}):
+        with pytest.raises(FormatError, match="previews"):
+            read_snapshot({STATUS_NAME: json.dumps({**snapshot.status, "previews": odd}).encode()}.__getitem__)
+    without = {name: value for name, value in snapshot.status.items() if name != "previews"}
+    read_snapshot({**store, STATUS_NAME: json.dumps(without).encode()}.__getitem__)  # of a version before this one
     newer = json.dumps({**snapshot.status, "schema": 99}).encode()
     with pytest.raises(FormatError, match="newer focusnb"):
         read_snapshot({STATUS_NAME: newer}.__getitem__)

@@ -15,6 +15,7 @@ from focusnb.monitoring.snapshot import SnapshotMaker, make_snapshot
 from focusnb.panels.monitor import Monitor
 from focusnb.panels.monitor_cards import card, waiting_card
 from focusnb.project.project import Project
+from tests.monitoring.conftest import add_shades
 from tests.monitoring.nights import HOUR, MINUTE, Night, Recorder, make_night, make_project
 
 
@@ -187,6 +188,34 @@ def test_the_browser_gets_states_and_the_files_they_name_and_nothing_else(monito
     assert message["files"] == []
     for odd in (None, 3, [], {}, {"kind": "execute", "code": "1"}, {"kind": "files", "name": "glacios", "files": "x"}):
         assert _asked(monitor, odd) == []
+
+
+def test_the_browser_gets_the_previews_of_images_it_points_at_and_no_others(session, tmp_path):
+    folder, clock = session
+    with Project.open(folder) as project:
+        add_shades(project, project.ids(status="done")[-40:])
+    published = tmp_path / "published"
+    _publish(folder, published, clock)
+    both = [Microscope("titan1", folder), Microscope("glacios", published=str(published))]
+    monitor = Monitor(both, clock=clock)
+    monitor.step()
+    for name in ("titan1", "glacios"):
+        [(message, _)] = _asked(monitor, {"kind": "open", "name": name})
+        sheets = [sheet["file"] for sheet in message["status"]["previews"]["sheets"]]
+        assert len(sheets) >= 2
+        assert not set(sheets) & set(message["status"]["files"]), "nobody fetches them who does not ask"
+        asked = [sheets[0], "../project.json", "data/" + "0" * 32 + ".png", sheets[1]]
+        answers = _asked(monitor, {"kind": "files", "name": name, "files": asked})
+        told = {file for message, _ in answers for file in message["files"]}
+        assert told == set(sheets[:2])
+        assert {file for message, _ in answers for file in message["absent"]} == set(asked) - told
+        assert all(bytes(b).startswith(b"\x89PNG") for _, buffers in answers for b in buffers)
+    # one that is not what its name says, and one that is gone
+    (published / sheets[0]).write_bytes(b"other")
+    (published / sheets[1]).unlink()
+    [(message, buffers)] = _asked(monitor, {"kind": "files", "name": "glacios", "files": sheets[:2]})
+    assert (message["files"], sorted(message["absent"]), buffers) == ([], sorted(sheets[:2]), [])
+    monitor.close()
 
 
 def test_what_a_viewer_sets_changes_nothing_for_the_session(monitor, session):

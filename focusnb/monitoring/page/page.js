@@ -5,6 +5,11 @@
   const RANGES = [["1 h", 1], ["3 h", 3], ["12 h", 12], ["Session", 0]];
   const $ = (id) => document.getElementById(id);
   const pieces = new Map(); // file -> its data: what is past is fetched once
+  const WIDE = 176; // px of a preview
+  const WORDS = { a: "accepted", f: "flagged", w: "waiting", x: "failed" };
+  const sheets = new Map(); // file -> the picture of a sheet of previews, fetched when one of them is pointed at
+  let pointed = null; // {name, x, time}: the plot and the time under the pointer, or where the finger was last
+  let points = { time: [], state: [], id: [] }, views = new Map();
   let status = null, hours = 3, documents = null, reached = true, waiting = null;
 
   // words
@@ -15,7 +20,7 @@
     made.append(...children.filter((child) => child !== null && child !== undefined)); // text stays text
     return made;
   }
-  const clock = (t) => new Date(1000 * t).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  const clock = (t) => new Date(1000 * t).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   function moment(t) {
     const date = new Date(1000 * t);
     const today = date.toDateString() === new Date().toDateString();
@@ -47,10 +52,21 @@
     }
     if (!status) return;
     const band = $("state"), state = status.state;
-    band.dataset.level = stale ? "idle" : state.level;
+    const open = status.alerts.filter((alert) => alert.recovered === null), severe = open.some((alert) => alert.severe);
+    // as monitoring.microscopes.glance_at
+    const level = severe ? "bad" : open.length && ["ok", "idle"].includes(state.level) ? "warning" : state.level;
+    band.dataset.level = stale ? "idle" : level;
     const age = state.last_image === null ? "" : ` · last image ${duration(now - state.last_image)} ago`;
-    $("state-text").textContent = stale ? `It was: ${state.sentence}` : state.sentence + (state.word === "recording" || state.word === "failing" ? age : "");
+    const told = stale ? `It was: ${state.sentence}` : state.sentence + (state.word === "recording" || state.word === "failing" ? age : "");
+    // what nobody has seen to yet, while images come
+    const wrong = !stale && state.word === "recording" ? news() : [];
+    const headline = wrong.length ? wrong[0].sentence.split(": ")[0] + (wrong.length > 1 ? `, and ${wrong.length - 1} more` : "") : "";
+    if (headline) $("state-text").replaceChildren(headline, element("small", {}, told));
+    else $("state-text").textContent = told;
   }
+
+  // Alerts that nobody has seen to, severe ones first.
+  const news = () => status.alerts.filter((alert) => alert.recovered === null && alert.state === "new").sort((a, b) => Number(b.severe) - Number(a.severe));
 
   function showNumbers() {
     const { counts, speed, disk, quantities } = status, told = [];
@@ -160,14 +176,17 @@
     documents = null;
     for (const place of document.querySelectorAll(".plot")) place.replaceChildren();
     const made = JSON.parse($(dark.matches ? "figures-dark" : "figures-light").textContent);
-    const views = await Bokeh.embed.embed_items(made.documents, made.items);
-    documents = [...new Set(views.flatMap((view) => [...view].map((inner) => inner.model.document)))];
+    const managers = await Bokeh.embed.embed_items(made.documents, made.items);
+    const shown = managers.flatMap((manager) => [...manager]);
+    views = new Map(shown.map((view) => [view.model.name, view]));
+    documents = [...new Set(shown.map((view) => view.model.document))];
     if (window.matchMedia("(pointer: fine)").matches) // a finger that drags scrolls the page
       for (const root of documents[0].roots()) for (const tool of root.toolbar ? root.toolbar.tools : []) if (tool.type === "BoxZoomTool") tool.active = true;
     draw();
   }
   const model = (name) => documents[0].get_model_by_name(name);
   const zone = (t) => t * 1000 - 60000 * new Date(1000 * t).getTimezoneOffset();
+  const unzone = (ms) => (ms + 60000 * new Date(ms).getTimezoneOffset()) / 1000;
   const quantile = (sorted, part) => {
     const at = part * (sorted.length - 1), low = Math.floor(at);
     return sorted[low] + (at - low) * ((sorted[low + 1] ?? sorted[low]) - sorted[low]);
@@ -184,13 +203,14 @@
 
   function draw() {
     if (!documents || !status) return;
-    const data = { time: [], state: [] }, names = Object.keys(status.quantities);
+    const data = { time: [], state: [] }, ids = [], names = Object.keys(status.quantities);
     for (const name of names) data[name] = [];
     for (const piece of status.series.pieces) {
       const part = pieces.get(piece.file);
       if (!part) continue;
       for (const t of part.time) data.time.push(t);
       for (const s of part.state) data.state.push(s);
+      for (const identity of part.id) ids.push(identity);
       for (const name of names) for (const value of numbers(part.values[name], part.time.length)) data[name].push(value);
     }
     const old = status.series.older && pieces.get(status.series.older.file);
@@ -219,6 +239,7 @@
       }
     }
     show("plots-section", any || status.counts.images > 0);
+    points = { time: data.time, state: data.state, id: ids, values: Object.fromEntries(names.map((name) => [name, data[name]])) };
     data.time = data.time.map(zone);
     past.time = past.time.map(zone);
     model("series").data = data;
@@ -226,6 +247,87 @@
     const { begin: left, seconds, recorded, processed } = status.throughput;
     model("bars").data = { left: recorded.map((_, i) => zone(left + i * seconds)), right: recorded.map((_, i) => zone(left + (i + 1) * seconds)), recorded, processed };
     model("span").setv({ start: zone(begin), end: zone(end) });
+    showTip();
+  }
+
+  // what is under the pointer
+
+  function nearest(t) {
+    const { time } = points;
+    let low = 0, high = time.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (time[middle] < t) low = middle + 1;
+      else high = middle;
+    }
+    return low > 0 && (low === time.length || t - time[low - 1] < time[low] - t) ? low - 1 : low;
+  }
+
+  // A sheet of previews; null until it is here, and for good where it cannot be had: the next state names another.
+  function sheetPicture(file) {
+    if (!sheets.has(file)) {
+      sheets.set(file, null);
+      const image = new Image();
+      image.src = file;
+      image.decode().then(() => {
+        if (!sheets.has(file)) return;
+        sheets.set(file, image);
+        showTip();
+      }, () => {});
+    }
+    return sheets.get(file);
+  }
+
+  function preview(id) {
+    const previews = status.previews;
+    if (!previews) return [];
+    const sheet = previews.sheets.find((s) => id >= s.first && id < s.first + previews.each && (s.there >>> (id - s.first)) & 1);
+    if (!sheet) return [element("span", { class: "muted" }, previews.sheets.length ? "no preview of it is kept" : "no previews yet")];
+    const picture = sheetPicture(sheet.file), scale = window.devicePixelRatio || 1, tall = Math.round((WIDE * sheet.height) / sheet.width);
+    const canvas = element("canvas", { role: "img", "aria-label": picture ? "Preview" : "The preview is being fetched", "data-preview": picture ? String(id) : "", width: Math.round(WIDE * scale), height: Math.round(tall * scale) });
+    Object.assign(canvas.style, { width: `${WIDE}px`, height: `${tall}px` });
+    if (picture) {
+      const place = id - sheet.first, context = canvas.getContext("2d");
+      context.imageSmoothingQuality = "high";
+      context.drawImage(picture, (place % previews.columns) * sheet.width, Math.floor(place / previews.columns) * sheet.height, sheet.width, sheet.height, 0, 0, canvas.width, canvas.height);
+    }
+    return [canvas, previews.blurred_to ? element("span", { class: "muted" }, `blurred to ${previews.blurred_to} Å`) : null];
+  }
+
+  function showTip() {
+    const tip = $("tip"), place = pointed && $(`plot:${pointed.name}`), q = pointed && status && status.quantities[pointed.name];
+    const there = Boolean(q && documents && views.has(pointed.name) && points.time.length && !place.hidden);
+    const i = there ? nearest(timeOf(pointed)) : null;
+    for (const name of views.keys()) {
+      const line = model(`at:${name}`);
+      if (line) line.setv({ visible: there, location: there ? zone(points.time[i]) : 0 });
+    }
+    tip.hidden = !there;
+    if (!there) return;
+    const value = points.values[pointed.name][i];
+    const told = Number.isFinite(value) ? `${number(value, q.precision)}${q.unit ? ` ${q.unit}` : ""}` : "no value";
+    const at = new Date(1000 * points.time[i]).toLocaleTimeString([], { hourCycle: "h23" });
+    tip.replaceChildren(element("b", {}, told), element("span", {}, `${at}, ${WORDS[points.state[i]]}`), ...preview(points.id[i]).filter(Boolean));
+    const room = document.documentElement.clientWidth, wide = tip.offsetWidth;
+    const left = pointed.x + wide + 24 > room ? pointed.x - wide - 16 : pointed.x + 16;
+    tip.style.left = `${window.scrollX + Math.min(Math.max(4, left), Math.max(4, room - wide - 4))}px`;
+    tip.style.top = `${window.scrollY + place.getBoundingClientRect().top + 24}px`;
+  }
+
+  function point(event) {
+    const place = event.target instanceof Element ? event.target.closest(".plot") : null;
+    pointed = place ? { name: place.id.slice("plot:".length), x: event.clientX, time: null } : null;
+    showTip();
+  }
+
+  // The time under the pointer, as soon as there is a plot that tells it; what was pointed at stays when the plot goes on.
+  function timeOf(there) {
+    if (there.time === null && views.has(there.name)) {
+      const view = views.get(there.name), { left, right } = view.frame.bbox;
+      const x = there.x - view.el.getBoundingClientRect().left;
+      there.time = unzone(view.frame.x_scale.invert(Math.min(Math.max(x, left), right)));
+    }
+    return there.time;
   }
 
   function makeRanges() {
@@ -238,7 +340,7 @@
       });
       return button;
     }));
-    $("legend").replaceChildren(...["● accepted", "▲ flagged by a rule", "◉ waiting", "✕ failed", "- - limit"].map((text) => element("span", {}, text)));
+    $("legend").replaceChildren(...["● accepted", "▲ flagged by a rule", "◉ waiting", "✕ failed", "- - limit", `${window.matchMedia("(pointer: coarse)").matches ? "tap" : "point at"} an image to see it`].map((text) => element("span", {}, text)));
   }
 
   // fetching
@@ -261,9 +363,12 @@
       const wanted = next.series.pieces.map((piece) => piece.file).concat(next.series.older ? [next.series.older.file] : []);
       await Promise.all(wanted.filter((file) => !pieces.has(file)).map(async (file) => pieces.set(file, await get(file, false))));
       for (const file of [...pieces.keys()]) if (!wanted.includes(file)) pieces.delete(file);
+      const named = new Set((next.previews ? next.previews.sheets : []).map((sheet) => sheet.file));
+      for (const file of [...sheets.keys()]) if (!named.has(file)) sheets.delete(file);
       status = next;
       reached = true;
-      document.title = `${status.title || "Session"}: ${status.state.word}`;
+      const [wrong] = news();
+      document.title = `${wrong ? "▲ " : ""}${status.title || "Session"}: ${wrong ? wrong.sentence : status.state.word}`;
       $("title").textContent = [status.title, status.microscope].filter(Boolean).join(" · ") || "Session";
       $("footer").textContent = `Updated ${moment(status.made_at)}; every ${status.refresh} s. Times are those of this device.${status.blur ? ` Images are blurred to ${status.blur} Å.` : ""}`;
       showNumbers();
@@ -281,6 +386,8 @@
   makeRanges();
   $("grid-by").addEventListener("change", () => status && showGrid());
   dark.addEventListener("change", embed);
+  document.addEventListener("pointermove", (event) => event.pointerType === "mouse" && point(event));
+  document.addEventListener("pointerdown", point); // a finger leaves it where it was; a tap elsewhere takes it away
   setInterval(showState, 1000);
   document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
   embed();

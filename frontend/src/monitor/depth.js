@@ -7,6 +7,7 @@ import { head } from "./glance.js";
 import { makeGrid } from "./grid.js";
 import * as lists from "./lists.js";
 import { makePlot } from "./plot.js";
+import { preview } from "./preview.js";
 import { join, older } from "./series.js";
 import { clock, moment } from "./words.js";
 
@@ -27,7 +28,7 @@ function legend() {
     svg.append(shape);
     return h("span", {}, svg, words);
   });
-  return h("div", { class: "legend fnb-caption" }, ...marks, h("span", {}, "– – limit"), h("span", {}, "right: how often"), h("span", {}, "drag: a range of your own"));
+  return h("div", { class: "legend fnb-caption" }, ...marks, h("span", {}, "– – limit"), h("span", {}, "right: how often"), h("span", {}, "drag: a range of your own"), h("span", {}, `${matchMedia("(pointer: coarse)").matches ? "tap" : "point at"} an image to see it`));
 }
 
 export function makeDepth(place, store, { name, watched, onBack, cardOf, now }) {
@@ -37,6 +38,7 @@ export function makeDepth(place, store, { name, watched, onBack, cardOf, now }) 
   let series = null;
   let seriesKey = "";
   let gone = false;
+  let pointed = null; // {plot, x}: where the pointer is, or the finger was last
   const seen = new Set();
   const plots = new Map();
 
@@ -69,7 +71,8 @@ export function makeDepth(place, store, { name, watched, onBack, cardOf, now }) 
     },
     point(time, plot, event) {
       shared.at = time;
-      showTip(plot, event);
+      pointed = time === null ? null : { plot, x: event.clientX };
+      showTip();
       drawSoon();
     },
   };
@@ -139,19 +142,21 @@ export function makeDepth(place, store, { name, watched, onBack, cardOf, now }) 
     grid.draw();
   }
 
-  function showTip(plot, event) {
-    const point = shared.at === null || !plot ? null : plot.pointAt(shared.at);
+  function showTip() {
+    const point = pointed && status ? pointed.plot.pointAt(shared.at) : null;
     tip.hidden = point === null;
     if (point === null) return;
-    const of = status.pictures_of;
-    const picture = of && of.id === point.id ? status.pictures.find((p) => p.kind === "image" && p.file && store.picture(p.file)) : null;
-    tip.replaceChildren(h("b", { class: "fnb-number" }, point.value), h("span", {}, `${moment(point.time, true)}, ${point.state}`), picture ? h("img", { src: store.picture(picture.file), alt: picture.label }) : "");
+    tip.replaceChildren(h("b", { class: "fnb-number" }, point.value), h("span", {}, `${moment(point.time, true)}, ${point.state}`), ...preview(store, name, status.previews, point.id));
     const area = element.getBoundingClientRect();
-    const wide = picture ? 200 : 168;
-    const x = event.clientX - area.left;
-    tip.style.left = `${Math.max(0, x + wide + 24 > area.width ? x - wide - 12 : x + 16)}px`;
-    tip.style.top = `${plot.canvas.getBoundingClientRect().top - area.top + 4}px`;
+    const wide = tip.offsetWidth;
+    const x = pointed.x - area.left;
+    tip.style.left = `${Math.min(Math.max(0, x + wide + 24 > area.width ? x - wide - 16 : x + 16), Math.max(0, area.width - wide))}px`;
+    tip.style.top = `${pointed.plot.canvas.getBoundingClientRect().top - area.top + 4}px`;
   }
+
+  // A finger leaves the picture where it was; a tap elsewhere takes it away.
+  const onDown = (event) => pointed && !event.composedPath().includes(pointed.plot.canvas) && shared.point(null);
+  document.addEventListener("pointerdown", onDown, true);
 
   function enlarge(picture, source) {
     dialog.replaceChildren(h("img", { src: source, alt: picture.label }), h("div", { class: "fnb-caption" }, [picture.label, picture.blurred_to && `blurred to ${picture.blurred_to} Å`].filter(Boolean).join(", ")));
@@ -184,6 +189,7 @@ export function makeDepth(place, store, { name, watched, onBack, cardOf, now }) 
     }
     try {
       showStatus();
+      showTip();
       wrong.replaceChildren();
       gone = false;
     } catch (error) {
@@ -272,6 +278,7 @@ export function makeDepth(place, store, { name, watched, onBack, cardOf, now }) 
       watching.disconnect();
       sizing.disconnect();
       cancelAnimationFrame(waiting);
+      document.removeEventListener("pointerdown", onDown, true);
       element.remove();
     },
   };

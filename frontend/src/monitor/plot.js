@@ -68,7 +68,7 @@ export function makePlot(name, shared) {
   let drag = null;
 
   const limits = () => own ?? { low: quantity.low, high: quantity.high };
-  const sides = () => ({ left: 48, right: shared.narrow() ? 36 : 56 });
+  const sides = () => ({ left: 54, right: shared.narrow() ? 36 : 56 });
   const said = (value) => withUnit(number(value, quantity.precision), quantity.unit);
 
   function set(nextQuantity, nextData) {
@@ -254,6 +254,18 @@ export function makePlot(name, shared) {
       line(context, box.left, y, box.left + box.width, y);
     }
     context.setLineDash([]);
+    // which value the line stands for, where no tick tells it
+    context.textAlign = "right";
+    context.textBaseline = "middle";
+    for (const value of [low, high]) {
+      if (value === null || value < range[0] || value > range[1]) continue;
+      const words = number(value, quantity.precision).replace(/\.0+$/, "");
+      const [x, y] = [box.left + box.width - 3, down(value, box) + (down(value, box) > box.top + 16 ? -8 : 9)];
+      context.fillStyle = look.surface;
+      context.fillRect(x - context.measureText(words).width - 2, y - 7, context.measureText(words).width + 4, 13);
+      context.fillStyle = own ? look.accent : look.x;
+      context.fillText(words, x, y);
+    }
   }
 
   function spread(context, box, look, from, to) {
@@ -339,7 +351,8 @@ export function makePlot(name, shared) {
     const value = near === null ? quantity.last_hour : data.values[near];
     readout.textContent = number(value, quantity.precision);
     readout.title = near === null ? "Median of the last hour" : moment(data.time[near], true);
-    canvas.setAttribute("aria-label", `${quantity.label} over time, ${known} values; last hour ${said(quantity.last_hour)}`);
+    const told = low === null && high === null ? "none" : `${low === null ? "" : `from ${said(low)} `}${high === null ? "" : `to ${said(high)}`}`.trim();
+    canvas.setAttribute("aria-label", `${quantity.label} over time, ${known} values; last hour ${said(quantity.last_hour)}; limits ${told}`);
   }
 
   // What is under the pointer, for the tip beside it.

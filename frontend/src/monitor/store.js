@@ -1,12 +1,14 @@
 // What the kernel tells: states of microscopes and the files they name, each fetched once.
 
 const TEXT = new TextDecoder();
+const AGAIN = 3000; // ms until a file that could not be had is asked for again
 
 export function openStore(model, changed) {
   const states = new Map(); // name -> status
   const files = new Map(); // file -> bytes
   const asked = new Set();
   const pictures = new Map(); // file -> address of a blob
+  const sheets = new Map(); // file -> a picture that is ready to be drawn, or null until it is
   const series = new Map(); // file -> data
   let open = null;
 
@@ -27,7 +29,9 @@ export function openStore(model, changed) {
       if (message.name === open) changed(message.name);
     } else if (message.kind === "files") {
       message.files.forEach((file, i) => files.set(file, new Uint8Array(buffers[i].buffer, buffers[i].byteOffset, buffers[i].byteLength)));
-      asked.clear(); // what did not come belongs to a state that has passed
+      for (const file of message.files) asked.delete(file);
+      // what is absent belongs to a state that has passed, or cannot be reached at the moment
+      setTimeout(() => message.absent.forEach((file) => asked.delete(file)), AGAIN);
       forget();
       changed(message.name);
     }
@@ -35,7 +39,7 @@ export function openStore(model, changed) {
 
   // What no present state names is let go.
   function forget() {
-    const kept = new Set([...states.values()].flatMap((status) => status.files ?? []));
+    const kept = new Set([...states.values()].flatMap((status) => [...(status.files ?? []), ...(status.previews?.sheets ?? []).map((sheet) => sheet.file)]));
     for (const card of model.get("cards")) if (card.picture) kept.add(card.picture.file);
     for (const file of files.keys()) {
       if (kept.has(file)) continue;
@@ -43,7 +47,33 @@ export function openStore(model, changed) {
       series.delete(file);
       if (pictures.has(file)) URL.revokeObjectURL(pictures.get(file));
       pictures.delete(file);
+      sheets.delete(file);
     }
+  }
+
+  function picture(file) {
+    if (!files.has(file)) return null;
+    if (!pictures.has(file)) pictures.set(file, URL.createObjectURL(new Blob([files.get(file)], { type: "image/png" })));
+    return pictures.get(file);
+  }
+
+  // A sheet of previews, fetched when somebody points at one of them; null until it is here.
+  function sheet(name, file) {
+    if (!need(name, [file])) return null;
+    if (!sheets.has(file)) {
+      sheets.set(file, null);
+      const image = new Image();
+      image.src = picture(file);
+      image.decode().then(
+        () => {
+          if (!sheets.has(file)) return;
+          sheets.set(file, image);
+          changed(name);
+        },
+        () => {}, // let go meanwhile
+      );
+    }
+    return sheets.get(file);
   }
 
   model.on("msg:custom", onMessage);
@@ -54,11 +84,8 @@ export function openStore(model, changed) {
       open = name;
       if (name !== null) ask(name);
     },
-    picture(file) {
-      if (!files.has(file)) return null;
-      if (!pictures.has(file)) pictures.set(file, URL.createObjectURL(new Blob([files.get(file)], { type: "image/png" })));
-      return pictures.get(file);
-    },
+    picture,
+    sheet,
     data(file) {
       if (!files.has(file)) return null;
       if (!series.has(file)) series.set(file, JSON.parse(TEXT.decode(files.get(file))));

@@ -1,0 +1,161 @@
+"""Previews of single images, for whoever points at one of them: small, blurred as the last image is, and nameless.
+
+They go out in sheets of neighbours by number, so that a session of thousands is some dozens of files, and a sheet that
+is complete is never written again. A page fetches the one sheet that it needs, when it needs it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from focusnb.errors import FocusError
+from focusnb.monitoring.blur import encode_png, thumbnail
+from focusnb.monitoring.chunks import file_name
+from focusnb.monitoring.pictures import preview_pixel_size
+from focusnb.monitoring.session import Session
+from focusnb.monitoring.settings import PublishSettings
+
+SIDE = 80
+"""Pixels of a preview's longer side: at a cut-off of 200 Å all there is of an image of 0.8 µm."""
+
+EACH = 32
+"""Neighbours in a sheet, of numbers from a multiple of it on; as many as bits that say which are there."""
+
+COLUMNS = 8
+
+ROUND = 64
+"""Previews made in one round: those of a session that is older than its watch come by and by, the newest first."""
+
+_SHOWN = ("micrograph_preview", "unaligned_preview")  # the first that there is
+_FACTS = ("folder", "processed_at", "width", "height", "pixel_size")
+
+
+class _Member(NamedTuple):
+    """All that a preview depends on."""
+
+    id: int
+    path: str
+    processed_at: str
+    facts: tuple[Any, ...]
+
+
+class _Sheet(NamedTuple):
+    members: tuple[_Member, ...]
+    told: dict[str, Any] | None
+    content: bytes
+
+
+class Previews:
+    """Keeps the sheets of a session and makes again those in which something changed."""
+
+    def __init__(self) -> None:
+        self._sheets: dict[int, _Sheet] = {}
+        self._cells: dict[_Member, np.ndarray | None] = {}
+        self._blur = 0.0
+        self._seen: tuple[Any, ...] = ()
+        self._told: tuple[dict[str, Any] | None, dict[str, bytes]] = (None, {})
+
+    def update(
+        self, session: Session, settings: PublishSettings, *, most: int | None = ROUND
+    ) -> tuple[dict[str, Any] | None, dict[str, bytes]]:
+        """Return what the page is told of previews, and the sheets by their names; None where none are shown.
+
+        most : previews made this time (a sheet is always finished); None makes all
+        """
+        count = settings.previews if settings.pictures else 0
+        if count == 0 or settings.blur != self._blur:
+            self._sheets, self._cells, self._blur, self._seen = {}, {}, settings.blur, ()
+        if count == 0:
+            return None, {}
+        if self._seen == (session.revision, count):
+            return self._told
+        wanted = _sheets(_members(session, count))
+        kept: dict[int, _Sheet] = {}
+        made = 0
+        for number, members in wanted.items():
+            known = self._sheets.get(number)
+            if known is not None and known.members == members:
+                kept[number] = known
+            elif most is None or made < most:
+                made += self._make(session.project.folder, members)
+                kept[number] = self._lay(number, members)
+        # what is left of an old session is gone on with next time, though nothing changed
+        self._sheets, self._seen = kept, (session.revision, count) if len(kept) == len(wanted) else ()
+        there = {member for members in wanted.values() for member in members}
+        self._cells = {member: cell for member, cell in self._cells.items() if member in there}
+        shown = [sheet for _, sheet in sorted(kept.items()) if sheet.told is not None]
+        told = {"each": EACH, "columns": COLUMNS, "blurred_to": settings.blur or None}
+        contents = {sheet.told["file"]: sheet.content for sheet in shown if sheet.told is not None}
+        self._told = {**told, "sheets": [sheet.told for sheet in shown]}, contents
+        return self._told
+
+    def _make(self, folder: Path, members: Sequence[_Member]) -> int:
+        new = [member for member in members if member not in self._cells]
+        for member in new:
+            self._cells[member] = _cell(folder / member.path, member.facts, self._blur)
+        return len(new)
+
+    def _lay(self, number: int, members: tuple[_Member, ...]) -> _Sheet:
+        """Put the previews of a sheet side by side, each in the middle of its cell."""
+        found = {member.id - number * EACH: self._cells[member] for member in members}
+        cells = {place: cell for place, cell in found.items() if cell is not None}
+        if not cells:
+            return _Sheet(members, None, b"")
+        height, width = (max(cell.shape[axis] for cell in cells.values()) for axis in (0, 1))
+        paper = np.zeros((math.ceil(EACH / COLUMNS) * height, COLUMNS * width), np.uint8)
+        for place, cell in cells.items():
+            y = place // COLUMNS * height + (height - cell.shape[0]) // 2
+            x = place % COLUMNS * width + (width - cell.shape[1]) // 2
+            paper[y : y + cell.shape[0], x : x + cell.shape[1]] = cell
+        content = encode_png(paper)
+        told = {"file": file_name(content, "png"), "first": number * EACH, "there": sum(1 << place for place in cells)}
+        return _Sheet(members, {**told, "width": width, "height": height}, content)
+
+
+def sheet_names(status: Mapping[str, Any]) -> list[str]:
+    """The names of the sheets that a state tells of; none in a state of a version that knew no previews."""
+    previews = status.get("previews")
+    return [] if previews is None else [str(sheet["file"]) for sheet in previews["sheets"]]
+
+
+def _members(session: Session, most: int) -> list[_Member]:
+    """The last images that were processed and have a preview, the newest first; in whole sheets.
+
+    Else the oldest sheet would be another one with every image that comes.
+    """
+    processed = session.ids[np.isfinite(session.processed)]
+    numbers = np.unique(processed[-most:] // EACH)
+    identities = processed[np.isin(processed // EACH, numbers)].tolist()
+    rows = session.rows(identities, (*_SHOWN, *_FACTS))
+    members = []
+    for identity in reversed(identities):
+        row = rows.get(identity, {})
+        name = next((row[name] for name in _SHOWN if row.get(name)), None)
+        if name is not None:
+            facts = tuple(row.get(fact) for fact in ("width", "height", "pixel_size"))
+            members.append(_Member(identity, f"{row['folder']}/{name}", str(row.get("processed_at")), facts))
+    return members
+
+
+def _sheets(members: Sequence[_Member]) -> dict[int, tuple[_Member, ...]]:
+    """Members by the number of their sheet, that of the newest first."""
+    found: dict[int, list[_Member]] = {}
+    for member in members:
+        found.setdefault(member.id // EACH, []).append(member)
+    return {number: tuple(inside) for number, inside in found.items()}
+
+
+def _cell(path: Path, facts: tuple[Any, ...], blur: float) -> np.ndarray | None:
+    """The preview of one image; None where it cannot be read, or cannot be blurred to a stated size."""
+    row = dict(zip(("width", "height", "pixel_size"), facts, strict=True))
+    try:
+        return thumbnail(
+            path.read_bytes(), side=SIDE, pixel_size=lambda size: preview_pixel_size(row, size), cutoff=blur
+        )
+    except (OSError, ValueError, FocusError):
+        return None

@@ -1,0 +1,202 @@
+"""Previews of single images: each of its own image, blurred and nameless, at the cost of what changed."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from focusnb.io.images import write_png
+from focusnb.monitoring.blur import power_beyond
+from focusnb.monitoring.previews import EACH, SIDE, Previews, sheet_names
+from focusnb.monitoring.session import Session
+from focusnb.monitoring.settings import PublishSettings
+from focusnb.monitoring.snapshot import make_snapshot
+from focusnb.ops import preview
+from focusnb.project.project import Project
+from tests.monitoring.conftest import Recorded, _micrograph, add_shades, shade
+
+BLURRED, PLAIN = PublishSettings(), PublishSettings(blur=0)
+
+
+class Desk:
+    """A session and its previews, asked again and again."""
+
+    def __init__(self, project: Project) -> None:
+        self.session, self.previews = Session(project), Previews()
+
+    def look(self, settings: PublishSettings = BLURRED, most: int | None = None) -> tuple[Any, dict[str, bytes]]:
+        self.session.update()
+        return self.previews.update(self.session, settings, most=most)
+
+    def cells(self, settings: PublishSettings = BLURRED, most: int | None = None) -> dict[int, np.ndarray]:
+        """The previews as a page cuts them from their sheets, by exposure."""
+        told, contents = self.look(settings, most)
+        found = {}
+        for sheet in told["sheets"]:
+            paper = np.asarray(Image.open(io.BytesIO(contents[sheet["file"]])), dtype=np.float64)
+            height, width = sheet["height"], sheet["width"]
+            for place in range(told["each"]):
+                if sheet["there"] >> place & 1:
+                    y, x = height * (place // told["columns"]), width * (place % told["columns"])
+                    found[sheet["first"] + place] = paper[y : y + height, x : x + width]
+        return found
+
+
+@pytest.fixture
+def desk(recorded: Recorded) -> Desk:
+    return Desk(recorded.project)
+
+
+def done(project: Project, count: int) -> list[int]:
+    """The last exposures that were processed."""
+    return list(project.ids(status="done"))[-count:]
+
+
+@pytest.mark.parametrize("settings", [BLURRED, PLAIN], ids=["blurred", "plain"])
+def test_each_preview_is_of_its_own_image(recorded: Recorded, desk: Desk, settings: PublishSettings) -> None:
+    chosen = done(recorded.project, 75)[:70:3]
+    last = done(recorded.project, 1)
+    add_shades(recorded.project, chosen)
+    cells = desk.cells(settings)
+    assert set(cells) == {*chosen, *last}
+    for identity in chosen:
+        cell = cells[identity]
+        assert cell.shape == (round(SIDE * 182 / 256), SIDE)
+        assert np.median(cell[10:40, 50:70]) == pytest.approx(shade(identity), abs=1.5)
+        assert np.median(cell[10:40, 10:30]) == pytest.approx(shade(identity) - 40, abs=1.5)
+
+
+def test_nothing_finer_than_the_cut_off_is_left_in_them(recorded: Recorded, desk: Desk) -> None:
+    [last] = done(recorded.project, 1)
+    pixel_size = 2880 / SIDE
+    for cutoff in (200.0, 120.0):
+        before = power_beyond(desk.cells(PLAIN)[last], pixel_size=pixel_size, cutoff=cutoff)
+        cell = desk.cells(PublishSettings(blur=cutoff))[last]
+        assert before > 20
+        # eight bits of grey make a twelfth of a level squared, whatever is shown
+        assert power_beyond(cell, pixel_size=pixel_size, cutoff=cutoff) < max(0.1, 1e-3 * before)
+        assert cell.std() > 5
+
+
+def test_a_preview_holds_no_more_of_an_image_than_the_picture_of_the_last_one(recorded: Recorded, desk: Desk) -> None:
+    """What is fine in the image changes nothing in its preview."""
+    chosen = done(recorded.project, 3)[:2]
+    coarse = np.sin(np.indices((512, 720))[1] / 90).astype(np.float32)
+    draw = np.random.default_rng(8)
+    for identity in chosen:
+        add_shades(recorded.project, [identity])
+        # at 4 Å/px a wave of 100 Å, of another phase in each
+        y, x = np.indices((512, 720))
+        fine = 0.5 * np.cos(2 * np.pi * (3 * x + 4 * y) / 125 + draw.uniform(0, 6))
+        picture = preview.micrograph_preview((coarse + fine).astype(np.float32), pixel_size=4.0, size=512)
+        write_png(recorded.project.path(identity) / "image_after.png", picture)
+    one, other = (desk.cells()[identity] for identity in chosen)
+    assert np.abs(one - other)[4:40, 4:-4].max() <= 6
+    one, other = (desk.cells(PLAIN)[identity] for identity in chosen)
+    assert np.abs(one - other)[4:40, 4:-4].max() > 20
+
+
+def test_they_carry_nothing_but_pixels(recorded: Recorded, desk: Desk) -> None:
+    add_shades(recorded.project, done(recorded.project, 40))
+    told, contents = desk.look()
+    for content in contents.values():
+        assert Image.open(io.BytesIO(content)).info == {}
+        for chunk in (b"tEXt", b"iTXt", b"zTXt", b"eXIf", b"tIME"):
+            assert chunk not in content
+    assert set(told) == {"each", "columns", "blurred_to", "sheets"}
+    assert all(set(sheet) == {"file", "first", "there", "width", "height"} for sheet in told["sheets"])
+    assert sheet_names({"previews": told}) == [sheet["file"] for sheet in told["sheets"]]
+    assert sheet_names({}) == sheet_names({"previews": None}) == []
+
+
+def test_none_is_shown_where_the_owner_shows_none(recorded: Recorded) -> None:
+    for settings in (PublishSettings(pictures=False), PublishSettings(previews=0)):
+        snapshot = recorded.maker().make(settings)
+        assert snapshot.status["previews"] is None
+        assert snapshot.sheets == {}
+
+
+def test_an_image_of_unknown_pixel_size_has_none_until_it_is_known(recorded: Recorded, desk: Desk) -> None:
+    [identity] = done(recorded.project, 2)[:1]
+    add_shades(recorded.project, [identity], pixel_size=None)
+    assert identity not in desk.cells()
+    assert identity in desk.cells(PLAIN)
+    add_shades(recorded.project, [identity], pixel_size=1.0)
+    fine = desk.cells()[identity]
+    # a pixel size that is put right blurs anew: the edge in the middle is the wider the smaller the field
+    add_shades(recorded.project, [identity], pixel_size=0.2)
+    assert np.abs(np.diff(desk.cells()[identity][28])).max() < 0.5 * np.abs(np.diff(fine[28])).max()
+
+
+def test_what_cannot_be_read_has_none_and_what_was_made_anew_is_seen(recorded: Recorded, desk: Desk) -> None:
+    first, second, third = done(recorded.project, 4)[:3]
+    add_shades(recorded.project, [first, second, third])
+    path = recorded.project.path(first) / "image_after.png"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    (recorded.project.path(second) / "image_after.png").unlink()
+    assert {first, second, third} & set(desk.cells()) == {third}
+    path.write_bytes(whole)
+    with recorded.project.library.write() as transaction:
+        transaction.update_exposure(first, {"processed_at": "2026-11-28T10:00:00+00:00"})
+    assert {first, second, third} & set(desk.cells()) == {first, third}
+    recorded.project.move([third], "TRASH")
+    assert third not in desk.cells()
+
+
+def test_only_what_changed_is_made_again(recorded: Recorded, desk: Desk) -> None:
+    project = recorded.project
+    everything = done(project, 5 * EACH)
+    add_shades(project, everything[:-2])
+    settings = PublishSettings(previews=3 * EACH)
+    told, before = desk.look(settings)
+    assert desk.look(settings)[1] is before, "nothing happened: nothing is looked at"
+    # whole sheets, though that is some more than were asked for
+    assert len(desk.cells(settings)) >= 3 * EACH - 2
+    assert 3 <= len(told["sheets"]) <= 4
+    add_shades(project, everything[-2:-1])
+    told, after = desk.look(settings)
+    assert len(set(after) - set(before)) == 1, "one image came: one sheet is new"
+    assert len(set(before) - set(after)) <= 1
+    assert [sheet["first"] for sheet in told["sheets"]] == sorted(sheet["first"] for sheet in told["sheets"])
+
+
+def test_those_of_a_session_that_is_old_come_by_and_by_the_newest_first(recorded: Recorded, desk: Desk) -> None:
+    add_shades(recorded.project, done(recorded.project, 4 * EACH))
+    seen: list[set[int]] = []
+    for _ in range(8):
+        seen.append(set(desk.cells(most=EACH)))
+        if len(seen) > 1 and seen[-1] == seen[-2]:
+            break
+    assert seen[-1] == set(Desk(recorded.project).cells())
+    assert len(seen) > 3
+    for fewer, more in itertools.pairwise(seen[:-1]):
+        assert fewer < more
+        assert min(fewer) > min(more), "older ones come later"
+    assert len(seen[0]) <= 2 * EACH
+    # who publishes once publishes all
+    snapshot = make_snapshot(recorded.project)
+    assert sum(sheet["there"].bit_count() for sheet in snapshot.status["previews"]["sheets"]) == len(seen[-1])
+
+
+def test_images_of_other_shapes_share_a_sheet(recorded: Recorded, desk: Desk) -> None:
+    wide, tall = [i for i in done(recorded.project, 40) if i // EACH == done(recorded.project, 20)[0] // EACH][:2]
+    add_shades(recorded.project, [wide, tall], width=2048, height=2880)
+    write_png(recorded.project.path(tall) / "image_after.png", np.full((256, 182, 3), 200, np.uint8))
+    cells = desk.cells(PLAIN)
+    assert cells[tall].shape == (SIDE, SIDE)
+    inside = cells[tall] == 200
+    assert inside[:, SIDE // 2].all()
+    assert not inside[:, 0].any()
+    assert not inside[:, -1].any()
+
+
+def test_the_micrograph_of_the_fixture_has_fine_texture() -> None:
+    """Else the tests of blurring would say nothing."""
+    picture = preview.micrograph_preview(_micrograph(), pixel_size=4.0, size=512)
+    assert power_beyond(picture[:, :, 0].astype(float), pixel_size=2880 / 512, cutoff=200) > 100

@@ -11,10 +11,11 @@ import os
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from focusnb.compiled import compiled
 from focusnb.errors import FocusError, FormatError
 from focusnb.io.files import ByteSource, atomic_path
 from focusnb.io.formats import Array, Facts, facts_from_title
@@ -220,17 +221,16 @@ def write_mrc(
 def _statistics(path: str | os.PathLike[str], stack: Array, dtype: str) -> tuple[float, float, float, float]:
     """Minimum, maximum, mean and standard deviation, frame by frame so that no copy of a stack is made."""
     lowest, highest, total, squares = math.inf, -math.inf, 0.0, 0.0
-    mean_0 = float(np.mean(stack[0], dtype=np.float64))
+    # about a usual value, so that a small deviation on a large mean keeps its digits
+    centre = np.float32(np.mean(stack[0, 0], dtype=np.float64))
     for frame in stack:
-        values = np.asarray(frame, np.float32)
+        values = np.ascontiguousarray(frame, np.float32)
         lowest, highest = min(lowest, float(values.min())), max(highest, float(values.max()))
         if not (math.isfinite(lowest) and math.isfinite(highest)):
             bad = int(np.count_nonzero(~np.isfinite(values)))
             raise FocusError(f"{path}: {bad} of {values.size} values are not finite; nothing was written")
-        # about the first frame's mean, so that a small deviation on a large mean keeps its digits
-        values = values - np.float32(mean_0)
-        total += float(np.sum(values, dtype=np.float64))
-        squares += float(np.einsum("ij,ij->", values, values, dtype=np.float64))
+        added, squared = _sums_about(values, centre)
+        total, squares = total + added, squares + squared
     if np.issubdtype(np.dtype(dtype), np.integer):
         limits = (float(np.iinfo(dtype).min), float(np.iinfo(dtype).max))
     else:
@@ -244,8 +244,28 @@ def _statistics(path: str | os.PathLike[str], stack: Array, dtype: str) -> tuple
         # rounding keeps the order, so these are the extremes of what is stored
         lowest, highest = float(np.float16(lowest)), float(np.float16(highest))
     offset = total / stack.size
-    centre = float(np.float32(mean_0))
-    return lowest, highest, centre + offset, math.sqrt(max(0.0, squares / stack.size - offset**2))
+    return lowest, highest, float(centre) + offset, math.sqrt(max(0.0, squares / stack.size - offset**2))
+
+
+@compiled
+def _sums_of_row(row: Any, centre: Any) -> tuple[Any, Any]:
+    total, squares = 0.0, 0.0
+    for x in range(row.shape[0]):
+        value = np.float64(row[x] - centre)
+        total += value
+        squares += value * value
+    return total, squares
+
+
+@compiled
+def _sums_about(image: Any, centre: Any) -> tuple[Any, Any]:
+    """Return the sums over an image (y, x) of its differences from a value, and of their squares."""
+    total, squares = 0.0, 0.0
+    for y in range(image.shape[0]):
+        added, squared = _sums_of_row(image[y], centre)
+        total += added
+        squares += squared
+    return total, squares
 
 
 def _new_header(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,7 +127,7 @@ def find_hot_pixels(unaligned_sum: Array, *, false_alarms: float = 1e-3, known: 
     its 24 neighbours, so that crystals, the edges of gold and the bright fringes around it are left alone.
     """
     xp = array_namespace(unaligned_sum)
-    image = unaligned_sum.astype(xp.float32)
+    image = xp.asarray(unaligned_sum, dtype=xp.float32)
     if known is not None:
         image = fill_bad_pixels(image, prepare_bad_pixels(known))
     excess = excess_over_mean(image)
@@ -148,7 +149,7 @@ def excess_over_mean(image: Array) -> Array:
     if not isinstance(image, np.ndarray):
         return excess_over_mean_plain(image)
     result = np.empty(image.shape, np.float32)
-    _excess(np.pad(image, RADIUS, mode="symmetric"), result)
+    _excess(image, result)
     return result
 
 
@@ -158,10 +159,29 @@ def excess_over_mean_plain(image: Array) -> Array:
 
 
 @compiled
-def _add_rows(rows: Array, line: Array) -> None:
-    a, b, c, d, e = rows[0], rows[1], rows[2], rows[3], rows[4]
+def _mirrored(i: int, size: int) -> int:
+    i %= 2 * size
+    return i if i < size else 2 * size - 1 - i
+
+
+@compiled
+def _add_rows(a: Array, b: Array, c: Array, d: Array, e: Array, line: Array) -> None:
     for x in range(line.shape[0]):
         line[x] = a[x] + b[x] + c[x] + d[x] + e[x]
+
+
+@compiled
+def sum_rows_around(image: Array, y: int, line: Array) -> None:
+    """Fill a line with the sums of the five rows about row y, and two more columns at both ends; edges are mirrored.
+
+    line : (x + 4,) float32; the sum of five of its pixels, from number x on, is that of the 5 x 5 about column x
+    """
+    ny, nx = image.shape
+    a, b = image[_mirrored(y - 2, ny)], image[_mirrored(y - 1, ny)]
+    d, e = image[_mirrored(y + 1, ny)], image[_mirrored(y + 2, ny)]
+    _add_rows(a, b, image[y], d, e, line[2 : 2 + nx])
+    for x in (-2, -1, nx, nx + 1):
+        line[2 + x] = line[2 + _mirrored(x, nx)]
 
 
 @compiled
@@ -171,11 +191,11 @@ def _subtract_mean(row: Array, line: Array, result: Array) -> None:
 
 
 @compiled
-def _excess(padded: Array, result: Array) -> None:
-    line = np.empty(padded.shape[1], np.float32)
+def _excess(image: Array, result: Array) -> None:
+    line = np.empty(image.shape[1] + 4, np.float32)
     for y in range(result.shape[0]):
-        _add_rows(padded[y : y + 5], line)
-        _subtract_mean(padded[y + RADIUS, RADIUS:-RADIUS], line, result[y])
+        sum_rows_around(image, y, line)
+        _subtract_mean(image[y], line, result[y])
 
 
 def _tile_size(shape: tuple[int, ...]) -> int:
@@ -185,38 +205,131 @@ def _tile_size(shape: tuple[int, ...]) -> int:
 def _thresholds(image: Array, excess: Array, odds: float) -> NDArray[np.float32]:
     """Return what an excess stays below by chance with odds of 1 - exp(-odds), for each tile, on the host."""
     xp = array_namespace(image)
-    tile = _tile_size(image.shape)
-    rows, columns = image.shape[0] // tile, image.shape[1] // tile
-
-    def tiles(values: Array) -> Array:
-        # every third row and column are enough for a median of a tile
-        parts = values[: rows * tile, : columns * tile].reshape(rows, tile, columns, tile)[:, ::3, :, ::3]
-        return parts.transpose(0, 2, 1, 3).reshape(rows, columns, -1)
-
-    spread, level = xp.abs(tiles(excess)), tiles(image)
+    spread, level = tile_levels(excess, absolute=True), tile_levels(image)
     # integer counts of a very weak beam have medians of 0; their means are the least there is
-    noise = xp.maximum(xp.median(spread, axis=-1) / 0.6745, 0.5 * xp.mean(spread, axis=-1))
-    level = xp.maximum(xp.median(level, axis=-1), 0.5 * xp.mean(level, axis=-1))
+    noise = xp.maximum(spread[0] / 0.6745, 0.5 * spread[1])
+    level = xp.maximum(level[0], 0.5 * level[1])
     # Bernstein's bound: for scaled Poisson counts of unit u = variance / mean, P(excess > t) < exp(-odds)
     unit = noise**2 / xp.maximum(level, 1e-6) * (odds / 3.0)
     threshold: NDArray[np.float32] = to_numpy(unit + xp.sqrt(unit**2 + 2.0 * odds * noise**2)).astype(np.float32)
     return threshold
 
 
+def tile_levels(image: Array, *, absolute: bool = False) -> Array:
+    """Return the medians and the means of tiles of 64 pixels, (2, rows, columns) float32.
+
+    absolute : of the absolute values
+    Every third row and column are enough for a tile.
+    """
+    if not isinstance(image, np.ndarray):
+        return tile_levels_plain(image, absolute=absolute)
+    tile = _tile_size(image.shape)
+    result = np.empty((2, image.shape[0] // tile, image.shape[1] // tile), np.float32)
+    _tile_levels(image, tile, absolute, result)
+    return result
+
+
+def tile_levels_plain(image: Array, *, absolute: bool = False) -> Array:
+    """Plain twin of ``tile_levels``."""
+    xp, tile = array_namespace(image), _tile_size(image.shape)
+    rows, columns = image.shape[0] // tile, image.shape[1] // tile
+    parts = image[: rows * tile, : columns * tile].reshape(rows, tile, columns, tile)[:, ::3, :, ::3]
+    values = parts.transpose(0, 2, 1, 3).reshape(rows, columns, -1)
+    values = xp.abs(values) if absolute else values
+    return xp.stack([xp.median(values, axis=-1), xp.mean(values, axis=-1)])
+
+
+@compiled
+def _count_up_to(keys: Array, limit: Any) -> int:
+    count = np.int32(0)
+    for i in range(keys.shape[0]):
+        count += np.int32(keys[i] <= limit)
+    return count  # type: ignore[return-value]
+
+
+@compiled
+def _median(values: Array, keys: Array) -> Any:
+    """Return the median of numbers by halving the range where it may be: counting takes whole registers, sorting not.
+
+    keys : (n,) int32 room for the bits of the numbers, which are in their order but for those below 0
+    """
+    bits = values.view(np.int32)
+    for i in range(keys.shape[0]):
+        keys[i] = bits[i] if bits[i] >= 0 else bits[i] ^ np.int32(0x7FFFFFFF)
+    size = keys.shape[0]
+    low, high = np.int64(keys.min()), np.int64(keys.max())
+    while low < high:
+        middle = (low + high) >> 1
+        if _count_up_to(keys, np.int32(middle)) > (size - 1) // 2:
+            high = middle
+        else:
+            low = middle + 1
+    following = low
+    if size % 2 == 0 and _count_up_to(keys, np.int32(low)) == size // 2:
+        following = np.int64(keys.max())
+        for i in range(size):
+            if low < keys[i] < following:
+                following = np.int64(keys[i])
+    keys[0], keys[1 % size] = low, following
+    for i in range(min(size, 2)):
+        if keys[i] < 0:
+            keys[i] ^= np.int32(0x7FFFFFFF)
+    both = keys.view(np.float32)
+    return 0.5 * (both[0] + both[1 % size])
+
+
+@compiled
+def _tile_levels(image: Array, tile: int, absolute: bool, result: Array) -> None:
+    side = (tile + 2) // 3
+    values, keys = np.empty(side * side, np.float32), np.empty(side * side, np.int32)
+    for row in range(result.shape[1]):
+        for column in range(result.shape[2]):
+            total, i = 0.0, 0
+            for y in range(row * tile, (row + 1) * tile, 3):
+                for x in range(column * tile, (column + 1) * tile, 3):
+                    value = abs(image[y, x]) if absolute else image[y, x]
+                    values[i] = value
+                    total += value
+                    i += 1
+            result[0, row, column] = _median(values, keys)
+            result[1, row, column] = total / values.shape[0]
+
+
 def _above(excess: Array, threshold: NDArray[np.float32], part: float) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return where an excess is above a part of its tile's threshold, (n, 2), and that threshold, on the host."""
     xp, tile = array_namespace(excess), _tile_size(excess.shape)
     last = np.array(threshold.shape) - 1
-    found = []
-    for row in range(last[0] + 1):
-        stop = None if row == last[0] else (row + 1) * tile
-        columns = np.minimum(np.arange(excess.shape[1]) // tile, last[1])
-        limits = like(excess, part * threshold[row][columns])
-        places = to_numpy(xp.argwhere(excess[row * tile : stop] > limits))
-        found.append(places + np.array([row * tile, 0]))
+    columns = np.minimum(np.arange(excess.shape[1]) // tile, last[1])
+    limits = np.ascontiguousarray((part * threshold)[:, columns], dtype=np.float32)
+    if isinstance(excess, np.ndarray):
+        counts = np.zeros(excess.shape[0], np.int64)
+        _count_above(excess, limits, tile, counts)
+        some = np.flatnonzero(counts)
+    else:
+        some = np.arange(excess.shape[0])
+    of_tile = np.minimum(some // tile, last[0])
+    found = [np.zeros((0, 2), np.int64)]
+    for row in np.unique(of_tile):
+        lines = some[of_tile == row]
+        places = to_numpy(xp.argwhere(excess[like(excess, lines)] > like(excess, limits[row])))
+        found.append(np.stack([lines[places[:, 0]], places[:, 1]], axis=1))
     suspects = np.concatenate(found)
     y, x = np.minimum(suspects // tile, last).T
     return suspects, threshold[y, x]
+
+
+@compiled
+def _count_row_above(row: Array, limits: Array) -> int:
+    count = np.int32(0)
+    for x in range(row.shape[0]):
+        count += np.int32(row[x] > limits[x])
+    return count  # type: ignore[return-value]
+
+
+@compiled
+def _count_above(excess: Array, limits: Array, tile: int, counts: Array) -> None:
+    for y in range(excess.shape[0]):
+        counts[y] = _count_row_above(excess[y], limits[min(y // tile, limits.shape[0] - 1)])
 
 
 def _surroundings(image: Array, positions: NDArray[np.int64]) -> Array:

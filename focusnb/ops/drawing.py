@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
@@ -24,6 +25,12 @@ def letter_size(size: int, *, small: bool = False) -> int:
     return max(10, round(size / (30 if small else 25)))
 
 
+@lru_cache(maxsize=32)
+def _font(height: int) -> Any:
+    """Return Pillow's own font, which it would unpack anew for each word."""
+    return ImageFont.load_default(height)
+
+
 def write(
     pen: ImageDraw.ImageDraw,
     place: tuple[float, float],
@@ -38,8 +45,7 @@ def write(
 
     That font has no Å and no minus sign: Å is set as an A under a small ring, minus as a hyphen.
     """
-    font: Any = ImageFont.load_default(height)
-    ring_font: Any = ImageFont.load_default(round(0.75 * height))
+    font, ring_font = _font(height), _font(round(0.75 * height))
     plain = text.replace("Å", "A").replace("−", "-")
     style: dict[str, Any] = {"stroke_width": max(1, round(height / 14)), "stroke_fill": SHADE} if outline else {}
     left, _, _, _ = pen.textbbox(place, plain, font=font, anchor=anchor)
@@ -91,7 +97,7 @@ def draw_resolution_rings(canvas: Image.Image, pixel_size: float, accent: float 
         radius, centre = 3 * size * pixel_size / resolution, 1.5 * size
         box = [centre - radius, centre - radius, centre + radius, centre + radius]
         pen.ellipse(box, outline=(*colour, 255 if colour == ACCENT else 150), width=max(3, round(size / 128)))
-    overlay = overlay.resize((size, size), Image.Resampling.LANCZOS)
+    overlay = overlay.reduce(3)
     canvas.paste(overlay, (0, 0), overlay)
     pen = ImageDraw.Draw(canvas)
     for resolution, colour in chosen:

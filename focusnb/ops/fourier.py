@@ -186,10 +186,10 @@ def resize_to_plan(image: Array, plan: Resize) -> Array:
     return inverse_to_plan(resize_spectrum(spectrum, plan.padded, plan.resized), plan)
 
 
-def inverse_to_plan(spectrum: Array, plan: Resize) -> Array:
-    """Transform a resized half spectrum back and trim the filling; the mean per pixel is kept."""
+def inverse_to_plan(spectrum: Array, plan: Resize, factor: float = 1.0) -> Array:
+    """Transform a resized half spectrum back, trim the filling, and multiply; by 1 the mean per pixel is kept."""
     fft = fft_namespace(spectrum)
-    scale = plan.resized[0] * plan.resized[1] / (plan.padded[0] * plan.padded[1])
+    scale = factor * plan.resized[0] * plan.resized[1] / (plan.padded[0] * plan.padded[1])
     return fft.irfft2(spectrum, s=plan.resized)[: plan.output[0], : plan.output[1]] * scale
 
 

@@ -11,11 +11,18 @@ import numpy as np
 from focusnb.compiled import compiled
 from focusnb.ops import transfer
 from focusnb.ops.backend import Array, array_namespace
+from focusnb.ops.binning import add_halved, bin_frame, halve
 from focusnb.ops.defects import BadPixels, fill_bad_pixels, replace_bad_pixels
 from focusnb.ops.fourier import pad_mean
 
 COPIED = 16
 """Frames repaired at a time, where they have to be copied for it."""
+
+_CHUNK = 16384
+"""Pixels that are summed over all frames before the next ones: their counts stay in the nearest cache."""
+
+_MOST_BYTES = 257
+"""Bytes whose sum is within 16 bits."""
 
 
 class CorrectedFrames:
@@ -168,29 +175,36 @@ class CorrectedFrames:
 
         Rows and columns that do not fill a block are left out.
         """
-        return self._bin(self.repaired_frame(index), factor)
+        return bin_frame(self.repaired_frame(index), self._factor, factor)
 
-    def all_binned(self, factor: int) -> Iterator[Array]:
-        """Yield all frames as ``binned`` gives them."""
-        if isinstance(self.here, np.ndarray):
-            return (self.binned(index, factor) for index in range(len(self)))
-        return (self._bin(raw[i], factor) for _, raw in self.batches() for i in range(len(raw)))
+    def coarse_sums(self, factor: int, group: int = 1) -> Array:
+        """Return sums over groups of corrected frames in coarser pixels, (groups, y // factor, x // factor) float32.
 
-    def _bin(self, frame: Array, factor: int) -> Array:
-        if not isinstance(frame, np.ndarray):
-            return bin_plain(frame, self._factor, factor)
-        result = np.empty((frame.shape[0] // factor, frame.shape[1] // factor), np.float32)
-        if self._factor is None:
-            _bin(frame, result, factor)
-        else:
-            _bin_with_gain(frame, self._factor, result, factor)
-        return result
+        An odd factor averages blocks of pixels; an even one blocks of half the size, which are then halved by taps.
+        group : so many frames in a row are summed, the last ones with fewer
+        """
+        xp = array_namespace(self.here)
+        _, ny, nx = self.shape
+        totals = xp.zeros((-(-len(self) // group), ny // factor, nx // factor), dtype=xp.float32)
+        for start, raw in self.batches():
+            if factor % 2 == 0 and isinstance(raw, np.ndarray):
+                add_halved(raw, self._factor, factor // 2, totals, first=start, group=group)
+                continue
+            for t in range(len(raw)):
+                total = totals[(start + t) // group]
+                if factor % 2:
+                    total += bin_frame(raw[t], self._factor, factor)
+                else:
+                    total += halve(bin_frame(raw[t], self._factor, factor // 2))
+        return totals
 
     def sum(self, start: int = 0, step: int = 1) -> Array:
         """Return the unaligned sum of corrected frames, (y, x) float32; step 2 with start 0 or 1 gives the halves."""
         xp = array_namespace(self.here)
         total = xp.zeros(self.raw.shape[1:], dtype=xp.float32)
-        if isinstance(total, np.ndarray):
+        if isinstance(total, np.ndarray) and self._bytes_as_they_are:
+            _sum_bytes(self.raw.reshape(len(self), -1), start, step, total.reshape(-1))
+        elif isinstance(total, np.ndarray):
             for index in range(start, len(self), step):
                 _accumulate(self.repaired_frame(index), total)
         else:
@@ -198,91 +212,25 @@ class CorrectedFrames:
                 begin = start - first if first < start else (start - first) % step
                 for i in range(begin, len(raw), step):
                     total += raw[i]
-        return total if self._factor is None else total * self._factor
+        if self._factor is not None:
+            total *= self._factor
+        return total
+
+    @property
+    def _bytes_as_they_are(self) -> bool:
+        """Whether frames are bytes that lie in memory as they are wanted, so that many are added as integers."""
+        return self.raw.dtype == np.uint8 and self._to_replace is None and bool(self.raw.flags.c_contiguous)
 
     def raw_mean(self) -> Array:
         """Return the mean raw frame, (y, x) float32, without the gain; repaired only where that was done in place."""
         return CorrectedFrames(self.raw, device=self._device, batch=self._batch).sum() / len(self)
 
 
-def bin_plain(frame: Array, gain: Array | None, factor: int) -> Array:
-    """Multiply a frame (y, x) by the gain and average blocks: the plain twin of the compiled kernels."""
-    xp = array_namespace(frame)
-    ny, nx = int(frame.shape[0]) // factor, int(frame.shape[1]) // factor
-    part = (slice(ny * factor), slice(nx * factor))
-    values = frame[part].astype(xp.float32)
-    if gain is not None:
-        values = values * gain[part]
-    return values.reshape(ny, factor, nx, factor).sum(axis=(1, 3)) / float(factor * factor)
-
-
 # Inner loops are functions of one-dimensional slices: two indices with their wrap-around keep numba from vectorising.
-@compiled
-def _add_product(row: Array, gain: Array, line: Array) -> None:
-    for x in range(line.shape[0]):
-        line[x] += np.float32(row[x]) * gain[x]
-
-
-@compiled
-def _set_two_products(rows: tuple[Array, Array], gains: tuple[Array, Array], line: Array) -> None:
-    """Fill a line with the sum of two rows times their gain."""
-    first, second = rows
-    gain_first, gain_second = gains
-    for x in range(line.shape[0]):
-        line[x] = np.float32(first[x]) * gain_first[x] + np.float32(second[x]) * gain_second[x]
-
-
 @compiled
 def _add(row: Array, line: Array) -> None:
     for x in range(line.shape[0]):
         line[x] += np.float32(row[x])
-
-
-@compiled
-def _fold_two(line: Array, result: Array, scale: Any) -> None:
-    for x in range(result.shape[0]):
-        result[x] = (line[2 * x] + line[2 * x + 1]) * scale
-
-
-@compiled
-def _fold(line: Array, result: Array, factor: int) -> None:
-    scale = np.float32(1.0 / (factor * factor))
-    if factor == 2:
-        _fold_two(line, result, scale)
-        return
-    for x in range(result.shape[0]):
-        total = np.float32(0.0)
-        for i in range(factor):
-            total += line[x * factor + i]
-        result[x] = total * scale
-
-
-@compiled
-def _bin_with_gain(frame: Array, gain: Array, result: Array, factor: int) -> None:
-    width = result.shape[1] * factor
-    line = np.empty(width, np.float32)
-    for y in range(result.shape[0]):
-        top, begun = y * factor, 0
-        if factor % 2 == 0:
-            rows, gains = (frame[top, :width], frame[top + 1, :width]), (gain[top, :width], gain[top + 1, :width])
-            _set_two_products(rows, gains, line)
-            begun = 2
-        else:
-            line[:] = 0.0
-        for i in range(begun, factor):
-            _add_product(frame[top + i, :width], gain[top + i, :width], line)
-        _fold(line, result[y], factor)
-
-
-@compiled
-def _bin(frame: Array, result: Array, factor: int) -> None:
-    width = result.shape[1] * factor
-    line = np.empty(width, np.float32)
-    for y in range(result.shape[0]):
-        line[:] = 0.0
-        for i in range(factor):
-            _add(frame[y * factor + i, :width], line)
-        _fold(line, result[y], factor)
 
 
 @compiled
@@ -308,3 +256,23 @@ def _multiply(frame: Array, gain: Array, result: Array) -> float:
 def _accumulate(frame: Array, total: Array) -> None:
     for y in range(frame.shape[0]):
         _add(frame[y], total[y])
+
+
+@compiled
+def _add_bytes(counts: Array, line: Array) -> None:
+    for x in range(line.shape[0]):
+        line[x] += np.uint16(counts[x])
+
+
+@compiled
+def _sum_bytes(frames: Array, start: int, step: int, total: Array) -> None:
+    """Add flat frames (t, pixels) to a flat total, many frames at a time as integers of 16 bits."""
+    room = np.empty(_CHUNK, np.uint16)
+    for first in range(0, total.shape[0], _CHUNK):
+        line = room[: min(_CHUNK, total.shape[0] - first)]
+        last = first + line.shape[0]
+        for begin in range(start, frames.shape[0], step * _MOST_BYTES):
+            line[:] = 0
+            for t in range(begin, min(begin + step * _MOST_BYTES, frames.shape[0]), step):
+                _add_bytes(frames[t, first:last], line)
+            _add(line, total[first:last])

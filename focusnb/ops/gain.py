@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
+from focusnb.compiled import compiled
 from focusnb.ops.backend import Array, array_namespace, ndimage_namespace
 
 Shape = tuple[int, int]
@@ -123,6 +126,8 @@ def bad_gain_pixels(gain: Array) -> Array:
     Raises ValueError with their number where values are not finite or negative.
     """
     xp = array_namespace(gain)
+    if isinstance(gain, np.ndarray) and gain.size and gain.min() >= 0 and gain.max() < math.inf:
+        return gain == 0  # a value that is not a number is the smallest and the largest
     unusable = int((~xp.isfinite(gain)).sum())
     if unusable:
         raise ValueError(f"the gain reference has {unusable} values that are not finite; make a new one")
@@ -272,10 +277,58 @@ def _local_contrast(image: Array, *, width: int = 9, outlier: float = 4.0) -> Ar
 
     width : of the neighbourhood, pixels; outlier : standard deviations
     """
-    xp, ndimage = array_namespace(image), ndimage_namespace(image)
+    xp = array_namespace(image)
     image = image.astype(xp.float32)
-    smooth = ndimage.uniform_filter(image, width, mode="nearest")
+    smooth = box_mean(image, width)
     contrast = (image - smooth) / xp.maximum(smooth, 1e-6)
     # a hot or dead pixel would outweigh thousands of good ones
     limit = outlier * float(xp.median(xp.abs(contrast[::3, ::3]))) / 0.6745
     return xp.clip(contrast, -limit, limit)
+
+
+def box_mean(image: Array, width: int) -> Array:
+    """Return the mean of the width x width pixels about each pixel, (y, x) float32; the edge is repeated.
+
+    width : odd
+    """
+    if not isinstance(image, np.ndarray):
+        return box_mean_plain(image, width)
+    result = np.empty(image.shape, np.float32)
+    _box_mean(image, width // 2, result)
+    return result
+
+
+def box_mean_plain(image: Array, width: int) -> Array:
+    """Plain twin of ``box_mean``."""
+    return ndimage_namespace(image).uniform_filter(image, width, mode="nearest")
+
+
+@compiled
+def _exchange(new: Array, old: Array, sums: Array) -> None:
+    for x in range(sums.shape[0]):
+        sums[x] += np.float64(new[x]) - np.float64(old[x])
+
+
+@compiled
+def _mean_along(sums: Array, half: int, result: Array) -> None:
+    """Average sums of columns over a row by what enters and what leaves."""
+    last, scale = sums.shape[0] - 1, 1.0 / (2 * half + 1) ** 2
+    total = 0.0
+    for x in range(-half, half + 1):
+        total += sums[min(max(x, 0), last)]
+    for x in range(result.shape[0]):
+        result[x] = total * scale
+        total += sums[min(x + half + 1, last)] - sums[max(x - half, 0)]
+
+
+@compiled
+def _box_mean(image: Array, half: int, result: Array) -> None:
+    last = image.shape[0] - 1
+    sums = np.zeros(image.shape[1])
+    for y in range(-half, half + 1):
+        row = image[min(max(y, 0), last)]
+        for x in range(sums.shape[0]):
+            sums[x] += row[x]
+    for y in range(result.shape[0]):
+        _mean_along(sums, half, result[y])
+        _exchange(image[min(y + half + 1, last)], image[max(y - half, 0)], sums)

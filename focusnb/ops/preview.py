@@ -14,7 +14,8 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter, gaussian_filter1d, map_coordinates
 
 from focusnb.errors import ParameterError
-from focusnb.ops.backend import Array, array_namespace, to_numpy
+from focusnb.ops.backend import Array, to_numpy
+from focusnb.ops.binning import bin_frame
 from focusnb.ops.ctf import CtfFit, Optics, ctf_2d
 from focusnb.ops.drawing import (
     ACCENT,
@@ -118,19 +119,17 @@ def trajectory_preview(shifts: Array, pixel_size: float, *, size: int = 512) -> 
     dot(pen, points[0], thick * 2.6, ACCENT)
     dot(pen, points[0], thick * 1.3, BACKGROUND)
     _label_trajectory(pen, axes, path, points)
-    return np.asarray(canvas.resize((size, size), Image.Resampling.LANCZOS))[::-1]
+    return np.asarray(canvas.reduce(_SUPERSAMPLING))[::-1]
 
 
 def _shrink(image: Array, pixel_size: float, size: int) -> tuple[np.ndarray, float]:
     """Bin by whole pixels where the image lives, then resample to the size wanted on the host."""
     if image.ndim != 2 or min(image.shape) < 1 or not pixel_size > 0:
         raise ParameterError(f"a preview needs one image (y, x) and a pixel size, not {image.shape} and {pixel_size}")
-    xp = array_namespace(image)
     ny, nx = image.shape
     bin_by = max(1, min(max(ny, nx) // (2 * size), ny, nx))
-    ny, nx = ny // bin_by, nx // bin_by
-    tiles = image[: ny * bin_by, : nx * bin_by].reshape(ny, bin_by, nx, bin_by)
-    host = to_numpy(tiles.mean(axis=1, dtype=xp.float32).mean(axis=2))  # rows first: three times as fast as both
+    host = to_numpy(bin_frame(image, None, bin_by))
+    ny, nx = host.shape
     finite = np.isfinite(host)
     if not finite.all():
         host = np.where(finite, host, host[finite].mean() if finite.any() else 0.0)

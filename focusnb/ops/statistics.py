@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+
+from focusnb.compiled import compiled
 from focusnb.errors import ParameterError
 from focusnb.ops.backend import Array, array_namespace
 
@@ -34,8 +38,7 @@ def mean_counts(
         raise ParameterError(
             f"mean counts need frames ≥ 1 and positive factors, not {frames}, {detector_pixels}, {counts_per_electron}"
         )
-    mean = float(unaligned_sum.mean(dtype=array_namespace(unaligned_sum).float64))
-    return mean / (frames * detector_pixels * counts_per_electron)
+    return mean_and_deviation(unaligned_sum)[0] / (frames * detector_pixels * counts_per_electron)
 
 
 def dose_rate(counts: float, frame_time: float) -> float:
@@ -57,9 +60,8 @@ def dose_from_counts(counts: float, pixel_size: float, *, factor: float = 1.0) -
 
 def image_stddev_relative(unaligned_sum: Array) -> float | None:
     """Return the standard deviation over the mean of the unaligned sum (y, x); None where the mean is not positive."""
-    xp = array_namespace(unaligned_sum)
-    mean = float(unaligned_sum.mean(dtype=xp.float64))
-    return float(unaligned_sum.std(dtype=xp.float64)) / mean if mean > 0 else None
+    mean, deviation = mean_and_deviation(unaligned_sum)
+    return deviation / mean if mean > 0 else None
 
 
 def stripe_measure(unaligned_sum: Array) -> float | None:
@@ -68,9 +70,46 @@ def stripe_measure(unaligned_sum: Array) -> float | None:
     A uniform distribution gives 28.9, two equal halves 50, an ordinary image with its few extreme pixels 5 to 15.
     None for a constant image.
     """
-    xp = array_namespace(unaligned_sum)
     span = float(unaligned_sum.max()) - float(unaligned_sum.min())
-    return 100.0 * float(unaligned_sum.std(dtype=xp.float64)) / span if span > 0 else None
+    return 100.0 * mean_and_deviation(unaligned_sum)[1] / span if span > 0 else None
+
+
+def mean_and_deviation(image: Array) -> tuple[float, float]:
+    """Return the mean and the standard deviation of an image (y, x), to the digits of double precision."""
+    if not isinstance(image, np.ndarray) or image.dtype == np.float16 or not image.dtype.isnative or not image.size:
+        return mean_and_deviation_plain(image)
+    image = np.ascontiguousarray(image)
+    # about a value of the image, so that a small deviation on a large mean keeps its digits
+    centre = float(image[0, 0])
+    total, squares = _moments(image, centre)
+    offset = float(total) / image.size
+    return centre + offset, math.sqrt(max(float(squares) / image.size - offset**2, 0.0))
+
+
+def mean_and_deviation_plain(image: Array) -> tuple[float, float]:
+    """Plain twin of ``mean_and_deviation``."""
+    xp = array_namespace(image)
+    return float(image.mean(dtype=xp.float64)), float(image.std(dtype=xp.float64))
+
+
+@compiled
+def _row_moments(row: Array, centre: float) -> tuple[Any, Any]:
+    total, squares = 0.0, 0.0
+    for x in range(row.shape[0]):
+        value = np.float64(row[x]) - centre
+        total += value
+        squares += value * value
+    return total, squares
+
+
+@compiled
+def _moments(image: Array, centre: float) -> tuple[Any, Any]:
+    total, squares = 0.0, 0.0
+    for y in range(image.shape[0]):
+        added, squared = _row_moments(image[y], centre)
+        total += added
+        squares += squared
+    return total, squares
 
 
 def judge_brightness(

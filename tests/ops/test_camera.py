@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+from focusnb.ops import camera
 from focusnb.ops.camera import inspect_pixels, measure_frames
 from focusnb.ops.defects import fill_bad_pixels, find_hot_pixels, prepare_bad_pixels
 from focusnb.ops.gain import Orientation, orient_gain
@@ -139,3 +140,34 @@ def test_arrays_are_not_mixed():
     host, device = measure_frames(frames, bad=bad), measure_frames(strict(frames), bad=strict(bad))
     assert np.array_equal(host.means, device.means)
     assert host.scale == device.scale
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+@pytest.mark.parametrize("stride", [1, 3])
+def test_sampled_rows_equal_their_plain_twin(dtype: type, stride: int) -> None:
+    raw = np.random.default_rng(21).poisson(3.0, (5, 40, 53)).astype(dtype)
+    bad = np.random.default_rng(22).random((40, 53)) < 0.1
+    paired = np.array([False, True, False, True, True])
+    for mask in (None, bad):
+        found = camera.sample_rows(raw, mask, stride, paired)
+        expected = camera.sample_rows_plain(raw, mask, stride, paired)
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_a_scan_of_surroundings_equals_its_plain_twin() -> None:
+    rng = np.random.default_rng(23)
+    values = rng.poisson(30.0 * np.linspace(0.5, 1.5, 70)[None, :] * np.ones((90, 1))).astype(np.float32)
+    known = rng.random(values.shape) < 0.01
+    values[rng.random(values.shape) < 0.01] = 0.0
+    filled = np.where(values > 0, values, 30.0).astype(np.float32)
+    places = np.argwhere(rng.random(values.shape) < 0.02)
+    places = np.concatenate([[[0, 0]], places[places.sum(axis=1) > 0]])
+    found = camera.scan_surroundings(filled, values, known, places, 28.0)
+    expected = camera.scan_surroundings_plain(filled, values, known, places, 28.0)
+    assert found.certain == expected.certain
+    assert 0 < found.certain < values.size
+    assert found.dead.any()
+    np.testing.assert_array_equal(found.dead, expected.dead)
+    for name in ("rows", "columns", "around"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-5)

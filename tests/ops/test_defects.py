@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from focusnb.ops import defects
+from focusnb.ops.binning import bin_plain
 from focusnb.ops.defects import find_hot_pixels, prepare_bad_pixels, replace_bad_pixels
 from focusnb.ops.fourier import pad_mean
-from focusnb.ops.frames import CorrectedFrames, bin_plain
+from focusnb.ops.frames import CorrectedFrames
 
 
 def test_hot_pixels_are_found_and_good_ones_left() -> None:
@@ -130,3 +132,32 @@ def test_shapes_that_do_not_fit_are_named() -> None:
         CorrectedFrames(raw, bad_pixels=prepare_bad_pixels(np.eye(4, dtype=bool)))
     with pytest.raises(ValueError, match=r"shape \(8, 9\)"):
         CorrectedFrames(raw[0])
+
+
+@pytest.mark.parametrize("shape", [(130, 200), (65, 64), (40, 70), (7, 9), (3, 2), (1, 5)])
+def test_levels_of_tiles_are_medians_and_means(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(11)
+    for image in (rng.normal(size=shape), rng.poisson(0.4, shape), np.zeros(shape), -rng.random(shape)):
+        image = image.astype(np.float32)
+        for absolute in (False, True):
+            found = defects.tile_levels(image, absolute=absolute)
+            np.testing.assert_allclose(found, defects.tile_levels_plain(image, absolute=absolute), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(130, 200), (7, 9), (3, 2), (1, 5), (2, 1)])
+def test_the_excess_over_the_mean_equals_its_plain_twin(shape: tuple[int, int]) -> None:
+    image = np.random.default_rng(12).normal(9.0, 1.0, shape).astype(np.float32)
+    np.testing.assert_allclose(defects.excess_over_mean(image), defects.excess_over_mean_plain(image), atol=1e-5)
+
+
+def test_what_is_above_its_tile_is_found_wherever_it_is() -> None:
+    excess = np.random.default_rng(13).normal(size=(150, 140)).astype(np.float32)
+    threshold = np.array([[2.0, 3.0], [2.5, 1.5]], np.float32)
+    places, limits = defects._above(excess, threshold, 0.8)
+    rows, columns = np.minimum(np.arange(150) // 64, 1), np.minimum(np.arange(140) // 64, 1)
+    whole = threshold[np.ix_(rows, columns)]
+    np.testing.assert_array_equal(places, np.argwhere(excess > np.float32(0.8) * whole))
+    np.testing.assert_array_equal(limits, whole[places[:, 0], places[:, 1]])
+    nowhere, none = defects._above(excess, threshold * 9, 0.8)
+    assert nowhere.shape == (0, 2)
+    assert none.shape == (0,)

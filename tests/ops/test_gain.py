@@ -213,3 +213,10 @@ def test_on_the_device_as_on_the_host() -> None:
     assert gain.residual_gain(strict(even), strict(odd)).covariance == pytest.approx(
         gain.residual_gain(even, odd).covariance, rel=1e-3
     )
+
+
+@pytest.mark.parametrize("shape", [(60, 75), (9, 5), (3, 40), (1, 1)])
+@pytest.mark.parametrize("width", [1, 9, 33])
+def test_the_mean_of_a_box_equals_its_plain_twin(shape: tuple[int, int], width: int) -> None:
+    image = np.random.default_rng(31).normal(7.0, 2.0, shape).astype(np.float32)
+    np.testing.assert_allclose(gain.box_mean(image, width), gain.box_mean_plain(image, width), rtol=1e-5)

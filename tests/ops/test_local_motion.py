@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from focusnb.ops.binning import halve, halve_plain
 from focusnb.ops.defects import prepare_bad_pixels
 from focusnb.ops.dose import Dose
 from focusnb.ops.frames import CorrectedFrames
 from focusnb.ops.motion import local, patches
-from focusnb.ops.motion.band import bin_frames, halve, halve_plain
+from focusnb.ops.motion.band import bin_frames
 from focusnb.ops.motion.cubic import field_from_cubic, project_on_cubic
 from focusnb.ops.motion.estimate import MotionEstimate, _every_frame, estimate_motion
 from focusnb.ops.motion.field import MotionField, place_terms

@@ -9,9 +9,9 @@ import pytest
 import scipy.linalg
 
 from focusnb.ops.dose import Dose
-from focusnb.ops.fourier import crop_fourier, low_pass, plan_resize, shift_fourier
+from focusnb.ops.fourier import crop_fourier, fast_shape, low_pass, plan_resize, shift_fourier
 from focusnb.ops.frames import CorrectedFrames
-from focusnb.ops.motion import band, smoothing
+from focusnb.ops.motion import band, smoothing, start
 from focusnb.ops.motion.align import estimate_shifts
 from focusnb.ops.motion.exact import add_shifted, add_shifted_plain
 from focusnb.ops.motion.field import MotionField
@@ -302,3 +302,59 @@ def test_description_of_little_motion() -> None:
     # sign of the shifts does not matter
     path = RNG(16).normal(size=(6, 2))
     assert describe_motion(path, pixel_size=1.3) == describe_motion(-path, pixel_size=1.3)
+
+
+def test_maps_of_few_places_are_those_of_a_transform(curve: np.ndarray) -> None:
+    spectra = transformed(make_movie(curve[:4]))
+    grid = start._Grid(spectra, 1.0)
+    phases = band.move_phases(spectra, 0.5 * curve[:4])
+    total = band.sum_moved(spectra, phases)
+    weights = np.abs(RNG(8).normal(size=total.shape)).astype(np.float32)
+    for distance in (3.0, 15.0):
+        found = grid.correlate(spectra, phases, total, weights, distance)
+        expected = grid.correlate_plain(spectra, phases, total, weights, distance)
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
+
+
+def test_products_of_spectra_that_far_apart() -> None:
+    rng = RNG(9)
+    groups = (rng.normal(size=(6, 7, 9)) + 1j * rng.normal(size=(6, 7, 9))).astype(np.complex64)
+    for lag in range(1, 6):
+        expected = sum(groups[i] * groups[i + lag].conj() for i in range(6 - lag))
+        np.testing.assert_allclose(start._products(groups, lag), expected, atol=1e-4)
+
+
+def test_a_band_is_that_of_the_whole_transform() -> None:
+    movie = RNG(10).normal(size=(3, 101, 93)).astype(np.float32)
+    binned = band.bin_frames(CorrectedFrames(movie + 9.0), pixel_size=4.0)
+    found = band.transform_frames(binned, pixel_size=4.0, resolution=12.0)
+    shape = fast_shape(binned.shape)
+    rows = np.rint(found.y * found.field[0]).astype(int)
+    for t in range(3):
+        whole = np.fft.rfft2(binned.images[t], s=shape) / np.sqrt(shape[0] * shape[1])
+        np.testing.assert_allclose(found.spectra[t], whole[rows, : len(found.x)] * found.use, atol=1e-5)
+    expected = (np.abs(found.spectra) ** 2).sum(axis=0)
+    np.testing.assert_allclose(band.sum_power(found), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_phases_are_exact_however_far_a_frame_moves() -> None:
+    spectra = transformed(RNG(11).normal(size=(2, 64, 72)).astype(np.float32) + 9.0)
+    shifts = np.array([[0.3, -0.7], [512.25, -1033.6]])
+    for found, axis, k in zip(band.move_phases(spectra, shifts), (0, 1), (spectra.y, spectra.x), strict=True):
+        np.testing.assert_allclose(found, np.exp(-2j * np.pi * np.outer(shifts[:, axis], k)), atol=5e-7)
+
+
+def test_evidence_of_a_jump_is_that_of_its_covariance() -> None:
+    rng = RNG(12)
+    measured = rng.normal(size=(11, 2)).cumsum(axis=0)
+    measured[6:] += 5.0
+    factor = rng.normal(size=(11, 11))
+    covariance = factor @ factor.T + np.diag(rng.uniform(0.5, 2.0, 11))
+    found = np.empty(10)
+    smoothing._jump_evidence(covariance, measured, 40.0, found)
+    for place in range(1, 11):
+        after = (np.arange(11) >= place).astype(float)
+        whole = covariance + 40.0 * np.outer(after, after)
+        expected = -np.linalg.slogdet(whole)[1] - 0.5 * np.trace(measured.T @ np.linalg.solve(whole, measured))
+        assert found[place - 1] == pytest.approx(expected, rel=1e-9)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from focusnb.errors import ParameterError
+from focusnb.ops import statistics
 from focusnb.ops.statistics import (
     dose_from_counts,
     dose_rate,
@@ -79,3 +80,15 @@ def test_impossible_arguments_are_refused():
         dose_rate(1.0, 0)
     with pytest.raises(ParameterError, match="pixel size"):
         dose_from_counts(1.0, 0.0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8", "float16", ">f4"])
+def test_mean_and_deviation_equal_their_plain_twin(dtype: str) -> None:
+    image = np.random.default_rng(41).normal(100.0, 3.0, (37, 52)).astype(dtype)
+    assert statistics.mean_and_deviation(image) == pytest.approx(statistics.mean_and_deviation_plain(image), rel=1e-9)
+
+
+def test_a_small_deviation_on_a_large_mean_keeps_its_digits() -> None:
+    image = (1e6 + np.random.default_rng(42).normal(0.0, 2.0, (300, 200))).astype(np.float32)
+    assert statistics.mean_and_deviation(image)[1] == pytest.approx(image.astype(np.float64).std(), rel=1e-9)
+    assert statistics.mean_and_deviation(np.full((5, 6), 7.25, np.float32)) == (7.25, 0.0)

@@ -278,6 +278,10 @@ def test_kernel_equals_its_plain_twin(dtype: Any, with_gain: bool) -> None:
     add_moved(*arguments[:-1], found, choose_cells(field))
     assert np.abs(expected - 1.0).max() > 1.0
     np.testing.assert_allclose(found, expected, atol=2e-4)
+    begun = np.full_like(found, np.nan)
+    add_moved(*arguments[:-1], begun, choose_cells(field), begin=True)
+    corner = (slice(None), slice(shape[0]), slice(shape[1]))
+    np.testing.assert_allclose(begun[corner], (found - arguments[-1])[corner], atol=2e-4)
     there = [strict(value) if isinstance(value, np.ndarray) and i != 2 else value for i, value in enumerate(arguments)]
     on_device.add_moved_plain(*there)
     np.testing.assert_allclose(to_numpy(there[-1]), expected, atol=1e-5)

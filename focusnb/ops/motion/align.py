@@ -24,6 +24,7 @@ from focusnb.ops.motion.band import (
     move_phases,
     ring_sum,
     sum_moved,
+    sum_power,
     transform_frames,
 )
 from focusnb.ops.motion.smoothing import smooth_trajectory
@@ -159,11 +160,7 @@ def _refine(
 
 def _mean_power(band: Band) -> FloatArray:
     """Return the power of a frame summed over each ring."""
-    xp = array_namespace(band.spectra)
-    power = xp.zeros(band.use.shape, dtype=xp.float32)
-    for t in range(len(band)):
-        power += xp.abs(band.spectra[t]) ** 2
-    return ring_sum(band, power) / len(band)
+    return ring_sum(band, sum_power(band)) / len(band)
 
 
 def _weigh(band: Band, total: Array, power: FloatArray, low_pass: Array) -> _Weights:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from focusnb.compiled import compiled
 from focusnb.ops.backend import Array, array_namespace, fft_namespace, like, to_numpy
-from focusnb.ops.fourier import fast_shape, pad_mean
+from focusnb.ops.fourier import fast_shape
 from focusnb.ops.frames import CorrectedFrames
 
 FloatArray = NDArray[np.floating[Any]]
@@ -105,60 +105,18 @@ def bin_frames(frames: CorrectedFrames, *, pixel_size: float, group: int = 1) ->
     ny, nx = (n // factor for n in frames.shape[1:])
     if min(ny, nx) < SMALLEST:
         raise ValueError(f"frames of {frames.shape[1]} x {frames.shape[2]} pixels are too small to be aligned")
-    starts = range(0, len(frames), group)
-    images = xp.empty((len(starts), ny, nx), dtype=xp.float32)
-    block = factor // 2 if factor % 2 == 0 else factor
-    parts = frames.all_binned(block)
-    for i, start in enumerate(starts):
-        whole = next(parts)
-        for _ in range(start + 1, min(start + group, len(frames))):
-            whole += next(parts)
+    images = frames.coarse_sums(factor, group)
+    for i in range(len(images)):
         image = images[i]
-        image[...] = halve(whole)[:ny, :nx] if block != factor else whole
         image -= float(image.mean())
         deviation = math.sqrt(float(xp.vdot(image, image)) / image.size)
         if not math.isfinite(deviation) or deviation < CONSTANT:
             what = "is constant" if deviation < CONSTANT else "holds values that are not finite"
-            number = frames.first + start + 1
+            number = frames.first + i * group + 1
             named = f"frame {number}" if group == 1 else f"one of the frames {number} to {number + group - 1}"
             raise ValueError(f"{named} (the first recorded is 1) {what}; it cannot be aligned, nor the movie with it")
         image *= 1.0 / deviation
     return BinnedFrames(images, factor)
-
-
-def halve(image: Array) -> Array:
-    """Return an image (y, x) with half as many rows and columns, by eight taps along each axis.
-
-    A pixel lies in the middle of two, as a mean of both would; but what would alias is damped, what would not is kept:
-    blocks of twice the size cost a quarter of the information that tells shifts.
-    """
-    if not isinstance(image, np.ndarray):
-        return halve_plain(image)
-    result = np.empty((image.shape[0] // 2, image.shape[1] // 2), np.float32)
-    _halve(image, _taps(), result)
-    return result
-
-
-def halve_plain(image: Array) -> Array:
-    """Plain twin of ``halve``."""
-    xp = array_namespace(image)
-    taps = _taps()
-    for _ in range(2):
-        rows = 2 * (int(image.shape[0]) // 2)
-        padded = xp.concatenate([image[:1]] * 3 + [image[:rows]] + [image[rows - 1 : rows]] * 3)
-        lines = padded[0:rows:2] * float(taps[0])
-        for i in range(1, len(taps)):
-            lines = lines + padded[i : i + rows : 2] * float(taps[i])
-        image = lines.T
-    return image
-
-
-def _taps() -> NDArray[np.float32]:
-    """Return a windowed sinc that ends at half of Nyquist, of sum 1."""
-    distance = np.arange(8) - 3.5
-    taps = np.sinc(0.5 * distance) * np.i0(2.0 * np.sqrt(1.0 - (distance / 4.0) ** 2))
-    result: NDArray[np.float32] = (taps / taps.sum()).astype(np.float32)
-    return result
 
 
 def transform_frames(binned: BinnedFrames, *, pixel_size: float, resolution: float) -> Band:
@@ -174,10 +132,11 @@ def transform_frames(binned: BinnedFrames, *, pixel_size: float, resolution: flo
     y, x, rows, use, ring = band_geometry(shape, factor, pixel_size=pixel_size, resolution=resolution, side=side)
     use_here, chosen = xp.asarray(use), xp.asarray(rows)
     spectra = xp.empty((len(binned), len(rows), len(x)), dtype=xp.complex64)
-    norm = 1.0 / (shape[0] * shape[1]) ** 0.5
+    factors = use_here * float(1.0 / (shape[0] * shape[1]) ** 0.5)
     for t in range(len(binned)):
-        spectra[t] = fft.rfft2(pad_mean(binned.images[t], shape))[chosen, : len(x)] * use_here
-    spectra *= norm
+        # what is filled up with 0 is filled with the mean; columns beyond the band need no second transform
+        lines = fft.rfft(binned.images[t], n=shape[1], axis=1)[:, : len(x)]
+        spectra[t] = fft.fft(lines, n=shape[0], axis=0)[chosen] * factors
     return Band(spectra, y, x, use_here, ring, (shape[0] * factor, shape[1] * factor))
 
 
@@ -201,9 +160,16 @@ def band_geometry(
 
 def move_phases(band: Band, shifts: FloatArray) -> tuple[Array, Array]:
     """Return the factors (t, rows) and (t, columns), complex64, that apply shifts (t, 2) in pixels of the movie."""
-    phase_y = np.exp(-2j * np.pi * shifts[:, :1] * band.y[None, :]).astype(np.complex64)
-    phase_x = np.exp(-2j * np.pi * shifts[:, 1:] * band.x[None, :]).astype(np.complex64)
+    phase_y, phase_x = (_turned(np.outer(shifts[:, axis], k)) for axis, k in enumerate((band.y, band.x)))
     return like(band.spectra, phase_y), like(band.spectra, phase_x)
+
+
+def _turned(turns: FloatArray) -> NDArray[np.complex64]:
+    """Return exp(-2πi turns); whole turns are taken off first, so that half the digits and a tenth of the time do."""
+    angle = (-2.0 * np.pi * (turns - np.rint(turns))).astype(np.float32)
+    result = np.empty(turns.shape, np.complex64)
+    result.real, result.imag = np.cos(angle), np.sin(angle)
+    return result
 
 
 def sum_moved(band: Band, phases: tuple[Array, Array]) -> Array:
@@ -219,6 +185,16 @@ def sum_moved(band: Band, phases: tuple[Array, Array]) -> Array:
 def sum_moved_plain(band: Band, phases: tuple[Array, Array]) -> Array:
     """Plain twin of ``sum_moved``."""
     return (band.spectra * phases[0][:, :, None] * phases[1][:, None, :]).sum(axis=0)
+
+
+def sum_power(band: Band) -> Array:
+    """Return the power of all frames, summed, (rows, columns) float32."""
+    xp = array_namespace(band.spectra)
+    total = xp.zeros(band.use.shape, dtype=xp.float32)
+    for t in range(len(band)):
+        # the absolute value of a complex number takes a root, and much longer
+        total += band.spectra[t].real ** 2 + band.spectra[t].imag ** 2
+    return total
 
 
 def compare_moved(band: Band, phases: tuple[Array, Array], total: Array, weights: Array) -> FloatArray:
@@ -263,38 +239,6 @@ def compare_moved_plain(band: Band, phases: tuple[Array, Array], total: Array, w
 def ring_sum(band: Band, values: Array) -> FloatArray:
     """Sum (rows, columns) over rings, on the host."""
     return np.bincount(band.ring.ravel(), weights=to_numpy(values).astype(float).ravel()).astype(float)
-
-
-@compiled
-def _add_scaled(row: Array, tap: float, line: Array) -> None:
-    for x in range(line.shape[0]):
-        line[x] += row[x] * tap
-
-
-@compiled
-def _part(line: Array, even: Array, odd: Array) -> None:
-    for x in range(even.shape[0]):
-        even[x] = line[2 * x]
-        odd[x] = line[2 * x + 1]
-
-
-@compiled
-def _halve(image: Array, taps: Array, result: Array) -> None:
-    ny, nx = 2 * result.shape[0], 2 * result.shape[1]
-    line = np.empty(nx, np.float32)
-    even, odd = np.empty(nx // 2 + 4, np.float32), np.empty(nx // 2 + 4, np.float32)
-    for y in range(result.shape[0]):
-        line[:] = 0.0
-        for i in range(8):
-            _add_scaled(image[min(max(2 * y + i - 3, 0), ny - 1), :nx], taps[i], line)
-        _part(line, even[2:-2], odd[2:-2])
-        even[:2], odd[:2] = line[0], line[0]
-        even[-2:], odd[-2:] = line[nx - 1], line[nx - 1]
-        result[y] = 0.0
-        for i in range(4):
-            # pixel 2x - 3 + 2i is odd, the next one even
-            _add_scaled(odd[i : i + nx // 2], taps[2 * i], result[y])
-            _add_scaled(even[i + 1 : i + 1 + nx // 2], taps[2 * i + 1], result[y])
 
 
 @compiled

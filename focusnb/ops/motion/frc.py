@@ -55,10 +55,10 @@ def correlate_halves(even: Array, total: Array, shape: tuple[int, int]) -> Float
     An empty ring gives 0; see ``fourier.ring_correlation`` for images.
     """
     if isinstance(even, np.ndarray):
-        sums = np.zeros((3, min(shape) // 2 + 2))
+        sums = np.zeros((2, 3, min(shape) // 2 + 2))
         y, x = ((np.asarray(f) * min(shape)) ** 2 for f in (np.fft.fftfreq(shape[0]), np.fft.rfftfreq(shape[1])))
         _correlate(even, total, y.astype(np.float32), x.astype(np.float32), shape[1] % 2 == 0, sums)
-        cross, first, second = sums[:, :-1]
+        cross, first, second = sums.sum(axis=0)[:, :-1]
     else:
         cross, first, second = correlate_halves_plain(even, total, shape)
     power = first * second
@@ -87,16 +87,33 @@ def _products(even: Array, total: Array, y: float, squares: Array, products: Arr
 
 @compiled
 def _correlate(even: Array, total: Array, y_squared: Array, x_squared: Array, nyquist: bool, sums: Array) -> None:
-    """Add the products of one row after the other to the rings; columns that stand for two frequencies count twice."""
+    """Add the products of one row after the other to the rings; columns that stand for two frequencies count twice.
+
+    sums : (2, 3, rings) of columns of even and of odd number: neighbours are in one ring and would wait for each other
+    """
     columns = even.shape[1]
-    products = np.empty((3, columns), np.float32)
-    rings = np.empty(columns, np.int32)
-    last = sums.shape[1] - 1
+    products = np.empty((3, columns + columns % 2), np.float32)
+    rings = np.empty(columns + columns % 2, np.int32)
+    last = sums.shape[2] - 1
+    products[:, columns:] = 0.0
+    rings[columns:] = last
     for y in range(even.shape[0]):
         _products(even[y], total[y], y_squared[y], x_squared, products, rings, last)
         for i in range(3):
             products[i, 0] *= np.float32(0.5)
             if nyquist:
                 products[i, columns - 1] *= np.float32(0.5)
-            for x in range(columns):
-                sums[i, rings[x]] += products[i, x]
+        _add_to_rings(products[0], products[1], products[2], rings, sums[0], sums[1])
+
+
+@compiled
+def _add_to_rings(a: Array, b: Array, c: Array, rings: Array, even: Array, odd: Array) -> None:
+    for i in range(rings.shape[0] // 2):
+        x, y = 2 * i, 2 * i + 1
+        first, second = rings[x], rings[y]
+        even[0, first] += a[x]
+        odd[0, second] += a[y]
+        even[1, first] += b[x]
+        odd[1, second] += b[y]
+        even[2, first] += c[x]
+        odd[2, second] += c[y]

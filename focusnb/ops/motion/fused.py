@@ -18,6 +18,7 @@ from focusnb.compiled import compiled
 from focusnb.ops.backend import Array
 from focusnb.ops.motion.cells import COLUMNS, ROWS, Cells
 from focusnb.ops.motion.interpolation import BEFORE, MARGIN, PHASES, TAPS
+from focusnb.ops.prefetch import ask_for
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -38,6 +39,7 @@ def add_moved(
     cells: Cells,
     *,
     threads: int = 1,
+    begin: bool = False,
 ) -> None:
     """Add moved frames to sums: totals[r] += Σ_t weights[r, t] · (raw[t] · gain)(place − shift_t(place)).
 
@@ -47,13 +49,14 @@ def add_moved(
     weights : (sums, t) float32
     taps : table of ``interpolation.design_taps``
     totals : (sums, rows, columns) float32, not smaller than a frame, whose corner is added to
+    begin : what that corner held before does not count
     What lies outside a frame is mirrored. The result does not depend on the number of threads.
     """
     raw, ny = np.ascontiguousarray(raw), raw.shape[1]
     factor = np.ones((1, raw.shape[2]), np.float32) if gain is None else np.ascontiguousarray(gain)
 
     def add(first_row: int) -> None:
-        _add_tiles(raw, factor, shifts, weights, taps, totals, first_row, cells.rows, cells.columns, cells.spread)
+        _add_tiles(raw, factor, shifts, weights, taps, totals, first_row, cells, begin)
 
     with ThreadPoolExecutor(max(threads, 1)) as pool:
         list(pool.map(add, range(0, ny, ROWS)))
@@ -160,6 +163,12 @@ def _add_to_one(moved: Array, weights: Array, first: int, sums: Array) -> None:
 def _add(line: Array, total: Array) -> None:
     for x in range(total.shape[0]):
         total[x] += line[x]
+
+
+@compiled
+def _set(line: Array, total: Array) -> None:
+    for x in range(total.shape[0]):
+        total[x] = line[x]
 
 
 @compiled
@@ -298,7 +307,17 @@ def _add_tile(
             # of the last tiles only what lies in the field
             height = int(cells[:, 0].max()) - low[0] + min(ROWS, shape[0] - corner[0]) + TAPS - 1
             width = int(cells[:, 1].max()) - low[1] + min(COLUMNS, shape[1] - corner[1]) + TAPS - 1
-            _load(raw[t], gain, corner[0] + low[0] - BEFORE, corner[1] + low[1] - BEFORE, block, height, width)
+            top, left = corner[0] + low[0] - BEFORE, corner[1] + low[1] - BEFORE
+            _load(raw[t], gain, top, left, block, height, width)
+            # rows of a tile are too short for the processor to see them coming: the next frame is asked for now, or
+            # the next tile, whose gain is asked for bit by bit
+            if t + 1 < raw.shape[0]:
+                ask_for(raw[t + 1], top, left, height, width)
+            else:
+                ask_for(raw[0], top, left + COLUMNS, height, width)
+            if gain.shape[0] > 1:
+                row, until = t * height // raw.shape[0], (t + 1) * height // raw.shape[0]
+                ask_for(gain, top + row, left + COLUMNS, until - row, width)
             _move(block, cells, table, low, size, room, moved, g * ROWS * COLUMNS)
         four[:] = 0.0
         four[:, :count] = weights[:, first : first + count]
@@ -327,12 +346,12 @@ def _add_tiles(
     table: Array,
     totals: Array,
     top: int,
-    rows: int,
-    columns: int,
-    spread: int,
+    cells: Cells,
+    begin: bool,
 ) -> None:
     """Add all frames to the tiles of one row of tiles."""
     ny, nx = raw.shape[1:]
+    rows, columns, spread = cells
     # what lies beyond the counts in a row is read, but not used
     stride = -(-(COLUMNS + LANES + spread) // LANES) * LANES
     height = ROWS + TAPS - 1 + spread
@@ -347,4 +366,8 @@ def _add_tiles(
         for r in range(weights.shape[0]):
             for y in range(min(ROWS, ny - top)):
                 start = (r * ROWS + y) * COLUMNS
-                _add(local[start : start + width], totals[r, top + y, left : left + width])
+                total = totals[r, top + y, left : left + width]
+                if begin:
+                    _set(local[start : start + width], total)
+                else:
+                    _add(local[start : start + width], total)

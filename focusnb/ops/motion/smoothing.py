@@ -23,6 +23,7 @@ FloatArray = NDArray[np.floating[Any]]
 STEPS = 2.0 ** np.arange(-5.0, 3.1)
 ACCELERATIONS = np.concatenate([[0.0], 2.0 ** np.arange(-4.0, 4.1)])
 FREE = 1e6  # variance in px² of what is not restricted: where the path begins, its mean velocity, a jump
+JUMP = 1e-2 * FREE
 MOST_JUMPS = 5
 LEAST_VARIANCE = 1e-6  # px²: a thousandth of a pixel
 
@@ -97,12 +98,8 @@ def _explain(
     """Return log-likelihoods (n,) and most probable trajectories (n, t, 2) for variances (n, 2) of both processes."""
     evidence = np.empty(len(strengths))
     trajectories = np.empty((len(strengths), *measured.shape))
-    root = np.empty((len(measured), len(measured)))
-    for i, (step, acceleration) in enumerate(strengths):
-        covariance = prior.free + step * prior.steps + acceleration * prior.accelerations
-        covariance[np.diag_indices(len(measured))] += variance
-        trajectories[i] = measured
-        evidence[i] = _regress(covariance, variance, trajectories[i], root)
+    trajectories[:] = measured
+    _regress_all(prior.free, prior.steps, prior.accelerations, variance, strengths, trajectories, evidence)
     return evidence, trajectories
 
 
@@ -116,6 +113,19 @@ def _dot(first: FloatArray, second: FloatArray) -> float:
 
 
 @compiled
+def _factor(covariance: FloatArray, root: FloatArray) -> float:
+    """Fill the Cholesky factor of a covariance; returns the logarithm of its determinant."""
+    size = covariance.shape[0]
+    logarithm = 0.0
+    for i in range(size):
+        for j in range(i):
+            root[i, j] = (covariance[i, j] - _dot(root[i, :j], root[j, :j])) / root[j, j]
+        root[i, i] = np.sqrt(covariance[i, i] - _dot(root[i, :i], root[i, :i]))
+        logarithm += 2.0 * np.log(root[i, i])
+    return logarithm
+
+
+@compiled
 def _regress(covariance: FloatArray, variance: FloatArray, positions: FloatArray, root: FloatArray) -> float:
     """Replace measured positions by the most probable ones; return the log-likelihood (Gaussian process regression).
 
@@ -123,13 +133,8 @@ def _regress(covariance: FloatArray, variance: FloatArray, positions: FloatArray
     root : (t, t) room for the Cholesky factor
     """
     size = covariance.shape[0]
-    likelihood = 0.0
-    for i in range(size):
-        for j in range(i):
-            root[i, j] = (covariance[i, j] - _dot(root[i, :j], root[j, :j])) / root[j, j]
-        root[i, i] = np.sqrt(covariance[i, i] - _dot(root[i, :i], root[i, :i]))
-        # two coordinates share one covariance, so its determinant counts twice
-        likelihood -= 2.0 * np.log(root[i, i])
+    # two coordinates share one covariance, so its determinant counts twice
+    likelihood = -_factor(covariance, root)
     white = np.empty(size)
     for axis in range(2):
         for i in range(size):
@@ -144,12 +149,63 @@ def _regress(covariance: FloatArray, variance: FloatArray, positions: FloatArray
     return likelihood
 
 
+@compiled
+def _regress_all(
+    free: FloatArray,
+    steps: FloatArray,
+    accelerations: FloatArray,
+    variance: FloatArray,
+    strengths: FloatArray,
+    positions: FloatArray,
+    evidence: FloatArray,
+) -> None:
+    """Regress with each pair of strengths (n, 2) of two covariances (t, t) beside one that is always there."""
+    size = free.shape[0]
+    covariance, root = np.empty((size, size)), np.empty((size, size))
+    for n in range(strengths.shape[0]):
+        for i in range(size):
+            # of a symmetric matrix the lower half is looked at
+            for j in range(i + 1):
+                covariance[i, j] = free[i, j] + strengths[n, 0] * steps[i, j] + strengths[n, 1] * accelerations[i, j]
+            covariance[i, i] += variance[i]
+        evidence[n] = _regress(covariance, variance, positions[n], root)
+
+
+@compiled
+def _solve(root: FloatArray, values: FloatArray, white: FloatArray) -> None:
+    for i in range(root.shape[0]):
+        white[i] = (values[i] - _dot(root[i, :i], white[:i])) / root[i, i]
+
+
+@compiled
+def _jump_evidence(covariance: FloatArray, measured: FloatArray, strength: float, evidence: FloatArray) -> None:
+    """Return log-likelihoods with one jump of that variance more, before each frame but the first.
+
+    covariance : (t, t) without the jump, noise included; evidence : (t - 1,)
+    A jump adds a product of one vector to the covariance, so that one factor serves all (Sherman & Morrison 1950).
+    """
+    size = covariance.shape[0]
+    root, white = np.empty((size, size)), np.empty((2, size))
+    common = -_factor(covariance, root)
+    for axis in range(2):
+        _solve(root, measured[:, axis].copy(), white[axis])
+        common -= 0.5 * _dot(white[axis], white[axis])
+    after, jump = np.ones(size), np.empty(size)
+    for place in range(1, size):
+        after[place - 1] = 0.0
+        _solve(root, after, jump)
+        length = 1.0 + strength * _dot(jump, jump)
+        explained = _dot(jump, white[0]) ** 2 + _dot(jump, white[1]) ** 2
+        evidence[place - 1] = common - np.log(length) + 0.5 * strength * explained / length
+
+
 def _likeliest_jump(prior: _Prior, fit: _Fit, measured: FloatArray, variance: FloatArray) -> _Prior:
     """Return the prior with a free jump at the place where it explains most, the other steps being small."""
-    candidates = []
-    for place in range(1, len(measured)):
-        after = (np.arange(len(measured)) >= place).astype(float)
-        jump = _Prior(prior.steps, prior.accelerations, prior.free + FREE * 1e-2 * np.outer(after, after))
-        strengths = np.array([(fit.step, fit.acceleration), (0.05 * fit.step, fit.acceleration)])
-        candidates.append((float(_explain(jump, measured, variance, strengths)[0].max()), place, jump))
-    return max(candidates, key=lambda candidate: candidate[:2])[2]
+    evidence = np.empty((2, len(measured) - 1))
+    for i, part in enumerate((1.0, 0.05)):
+        covariance = prior.free + part * fit.step * prior.steps + fit.acceleration * prior.accelerations
+        covariance[np.diag_indices(len(measured))] += variance
+        _jump_evidence(covariance, measured, JUMP, evidence[i])
+    place = 1 + int(np.argmax(evidence.max(axis=0)))
+    after = (np.arange(len(measured)) >= place).astype(float)
+    return _Prior(prior.steps, prior.accelerations, prior.free + JUMP * np.outer(after, after))

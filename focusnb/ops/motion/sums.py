@@ -74,12 +74,16 @@ class _Asked:
 
 @dataclass
 class _Spectra:
-    """Resized spectra of sums over all and over even frames; the weighted ones not yet normalised."""
+    """Resized spectra of sums over all and over even frames; the weighted ones not yet normalised.
+
+    lost : factors of rows and columns that undo what interpolation took from the weighted ones; None where nothing was
+    """
 
     total: Array
     even: Array | None
     weighted: Array | None
     weighted_even: Array | None
+    lost: tuple[Array, Array] | None = None
 
 
 def sum_frames(
@@ -201,10 +205,10 @@ def _fused_spectra(frames: CorrectedFrames, field: MotionField, asked: _Asked, t
     x = np.arange(half_shape[1]) / plan.padded[1]
     factors = [undo_loss(taps, field, k, axis=axis, columns=columns) for axis, k in enumerate((y, x))]
     here = (like(raw, factors[0].astype(np.float32)), like(raw, factors[1].astype(np.float32)))
-    for spectrum in sums:
+    for spectrum in sums[:2]:
         if spectrum is not None:
             multiply(spectrum, here, None, None)
-    return _Spectra(*sums)
+    return _Spectra(sums[0], sums[1], sums[2], sums[3], here)
 
 
 def _sum_in_real_space(
@@ -212,15 +216,16 @@ def _sum_in_real_space(
 ) -> Array:
     """Return the sums of moved frames with rows of weights, in the corner of (sums, *plan.padded) float32."""
     xp = array_namespace(frames.here)
-    totals = xp.zeros((len(weights), *plan.padded), dtype=xp.float32)
+    on_host = isinstance(frames.here, np.ndarray)
+    totals = (xp.empty if on_host else xp.zeros)((len(weights), *plan.padded), dtype=xp.float32)
     shifts, cells = polynomials(field), choose_cells(field)
     table = like(frames.here, taps)
     for start, raw in frames.batches():
         stop = start + len(raw)
         part = like(frames.here, np.ascontiguousarray(weights[:, start:stop], dtype=np.float32))
         arguments = (raw, frames.factor, shifts[start:stop], part, table, totals)
-        if isinstance(raw, np.ndarray):
-            add_moved(*arguments, cells, threads=threads)
+        if on_host:
+            add_moved(*arguments, cells, threads=threads, begin=start == 0)
         elif xp.__name__ == "cupy":
             add_moved_cuda(*arguments)
         else:
@@ -264,14 +269,15 @@ def _finish(spectra: _Spectra, asked: _Asked, pixel_size: float, count: int, res
     evens, odds = (count + 1) // 2, max(count // 2, 1)
 
     def mean(spectrum: Array, number: int) -> Array:
-        return inverse_to_plan(spectrum, plan) * (1.0 / number)
+        return inverse_to_plan(spectrum, plan, 1.0 / number)
 
     def weigh(weighted: Array, plain: Array, number: int, start: int, step: int) -> Array | None:
         if dose_filter is None or squares is None:
             return None
         table = like(weighted, dose_filter.normalisation(start, step).astype(np.float32))
-        ones = (like(weighted, np.ones(n, np.float32)) for n in weighted.shape)
-        multiply(weighted, (next(ones), next(ones)), table, squares)
+        ny, nx = weighted.shape
+        ones = like(weighted, np.ones(ny, np.float32)), like(weighted, np.ones(nx, np.float32))
+        multiply(weighted, ones if spectra.lost is None else spectra.lost, table, squares)
         weighted[0, 0] = plain[0, 0] / float(number)
         return inverse_to_plan(weighted, plan)
 

@@ -46,7 +46,28 @@ def with_options(function: Callable[..., None], specs: Sequence[Spec]) -> Callab
         given = {name: str(v) if isinstance(v, StrEnum) else v for name, v in values.items() if v is not None}
         function(**arguments, values=given)
 
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + made
+    return _as_command(command, function, [*own, *made])
+
+
+def with_values_of(options: Callable[..., dict[str, Any]], function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that another function takes, after its own; it receives what that makes of them as
+    ``values``.
+    """
+    own = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.name != "values"]
+    shared = list(inspect.signature(options, eval_str=True).parameters.values())
+
+    def command(**arguments: Any) -> None:
+        given = {p.name: arguments.pop(p.name) for p in shared}
+        function(**arguments, values=options(**given))
+
+    return _as_command(command, function, [*own, *shared])
+
+
+def _as_command(
+    command: Callable[..., None], function: Callable[..., None], parameters: Sequence[inspect.Parameter]
+) -> Callable[..., None]:
+    """Let the command line read the signature and the help of a command from elsewhere."""
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
     command.__doc__ = function.__doc__
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}

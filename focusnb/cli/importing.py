@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from focusnb.cli.console import bar, console, say
+from focusnb.cli.declared import with_values_of
 from focusnb.cli.projects import Facts, Folder
 from focusnb.errors import ParameterError
+from focusnb.io.folders import ask
 
 if TYPE_CHECKING:
     from focusnb.project.gathering import ImportReport
@@ -34,8 +36,9 @@ Delete = Annotated[
     bool,
     typer.Option(
         "--delete-source",
-        help="Delete each recording at its source a minute after its copy was read back from the disk and compared, if "
-        "it has not changed since. Folders and metadata stay. Not with --link.",
+        help="Delete each recording at its source once its copy was read back from the disk and compared and it has "
+        "not changed for some minutes: 1 where metadata tell that it has all its frames, else 5 to 20. Folders and "
+        "metadata stay. Not with --link.",
     ),
 ]
 Pattern = Annotated[
@@ -104,19 +107,11 @@ Name = Annotated[str | None, typer.Option(help="What the source is called. Defau
 
 def register(main: typer.Typer) -> None:
     """Add these commands."""
-    main.command("import")(import_files)
+    main.command("import")(with_values_of(_source_options, import_files))
     main.add_typer(app, name="source")
 
 
-def import_files(
-    folder: Folder,
-    paths: Annotated[list[Path], typer.Argument(metavar="FILE_OR_FOLDER...", help="What to import.")],
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Go on with what comes, until Ctrl-C. Without it, import what is there.")
-    ] = False,
-    remember: Annotated[
-        bool, typer.Option("--remember", help="Let 'focusnb serve' watch these folders from now on as well.")
-    ] = False,
+def _source_options(
     name: Name = None,
     kind: KindOption = None,
     gain: Gain = None,
@@ -136,6 +131,45 @@ def import_files(
     newest_first: NewestFirst = False,
     during: During = [],  # noqa: B006
     no_processing: NoProcessing = False,
+) -> dict[str, Any]:
+    """The options of every command that describes a source, as the values of one."""
+    from focusnb.project.facts import parse_assignments
+
+    values: dict[str, Any] = {
+        "name": name,
+        "kind": None if kind is None else str(kind),
+        "gain_reference": None if gain is None else str(gain),
+        "defects": None if defects is None else str(defects),
+        "facts": parse_assignments(facts),
+        "group": group,
+        "link": link,
+        "delete_source": delete_source,
+        "pattern": pattern,
+        "microscope": microscope,
+        "patterns": include,
+        "ignore": ignore,
+        "pair": pair,
+        "alone": alone,
+        "delay": delay,
+        "reserve": reserve,
+        "newest_first": newest_first,
+        "during": during,
+        "process": not no_processing,
+    }
+    return {option: value for option, value in values.items() if value is not None}
+
+
+def import_files(
+    folder: Folder,
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE_OR_FOLDER...", help="What to import.")],
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on with what comes, until Ctrl-C. Without it, import what is there.")
+    ] = False,
+    remember: Annotated[
+        bool, typer.Option("--remember", help="Let 'focusnb serve' watch these folders from now on as well.")
+    ] = False,
+    *,
+    values: dict[str, Any],
 ) -> None:
     """Import movies and images; what was imported before gets the facts given now and nothing else.
 
@@ -143,7 +177,6 @@ def import_files(
     """
     from focusnb.project.project import Project
 
-    values = _values(locals())
     with Project.open(folder) as project:
         project.library.check_writable()
         if remember:
@@ -154,24 +187,10 @@ def import_files(
             _once(project, paths, values)
 
 
-def _values(given: dict[str, Any]) -> dict[str, Any]:
-    """A command's options as the values of a source."""
-    from focusnb.project.facts import parse_assignments
-
-    same = ("name", "group", "link", "delete_source", "pattern", "microscope", "ignore", "pair", "alone", "delay",
-            "reserve", "newest_first", "during")  # fmt: skip
-    values = {name: given[name] for name in same if given[name] is not None}
-    values |= {"patterns": given["include"], "process": not given["no_processing"]}
-    values |= {"facts": parse_assignments(given["facts"])}
-    values |= {"kind": None if given["kind"] is None else str(given["kind"])}
-    for name, option in (("gain_reference", "gain"), ("defects", "defects")):
-        values[name] = None if given[option] is None else str(given[option])
-    return values
-
-
 def _folders(paths: list[Path]) -> Iterator[str]:
     for path in paths:
-        if path.is_file():
+        # a mount that hangs is watched as well, and nobody waits for it here
+        if ask(path, path.is_file, otherwise=False):
             raise ParameterError(f"{path}: is a file; folders are watched")
         yield str(path)
 
@@ -206,7 +225,7 @@ def _remember(project: Project, folders: list[str], values: dict[str, Any]) -> N
     said = "is watched" if lease.holder(project.library) else f"is watched by 'focusnb serve {project.folder}'"
     say(f"Source {source.name} ({', '.join(source.folders)}) {said}{'' if new else ', as it is given now'}")
     for path in source.folders:
-        if not Path(path).is_dir():
+        if not ask(path, Path(path).is_dir, otherwise=False):
             say(f"{path}: is not there yet; it is waited for")
 
 
@@ -251,6 +270,7 @@ def _stopping() -> Iterator[threading.Event]:
 def _once(project: Project, paths: list[Path], values: dict[str, Any]) -> None:
     from focusnb.io.folders import make_filter
     from focusnb.processing.importing import check_during, queueing_of, run_during
+    from focusnb.project.activity import Activity, run_beside
     from focusnb.project.finding import SUFFIXES, find
     from focusnb.project.gathering import ImportReport
     from focusnb.project.sources import make_source
@@ -258,23 +278,30 @@ def _once(project: Project, paths: list[Path], values: dict[str, Any]) -> None:
 
     source = make_source({**values, "folders": [str(path) for path in paths], "name": "import"})
     check_during(project, source.during)
-    found_report = ImportReport()
+    found_report, activity = ImportReport(), Activity()
     wanted = None
     if source.patterns or source.ignore:
         wanted = make_filter(source.patterns or [f"*{suffix}" for suffix in SUFFIXES], source.ignore)
-    references = {Path(path).resolve() for path in (source.gain_reference, source.defects) if path is not None}
-    found = find(paths, references, found_report.tell, wanted)
     with _stopping() as stop, bar(0, "Importing") as advance:
-        report = import_complete(
-            project,
-            found,
-            source,
-            say,
-            queueing=queueing_of(project, source, served=False),
-            progress=lambda done, total, text: advance(done, text, total),
-            stopped=stop.is_set,
-        )
-        run_during(project, say)
+
+        def work() -> ImportReport:
+            references = {Path(path).resolve() for path in (source.gain_reference, source.defects) if path is not None}
+            return import_complete(
+                project,
+                find(paths, references, found_report.tell, wanted, activity.turn_to),
+                source,
+                say,
+                queueing=queueing_of(project, source, served=False),
+                progress=lambda done, total, text: advance(done, text, total),
+                stopped=stop.is_set,
+                activity=activity,
+            )
+
+        # a source that does not answer keeps its thread, and not Ctrl-C
+        report = run_beside(work, activity, say, stop.is_set)
+        if report is None:
+            raise typer.Exit(1)
+        run_during(project, say, stopped=stop.is_set)
     _tell(found_report, report)
 
 
@@ -291,29 +318,11 @@ def _tell(*reports: ImportReport) -> None:
 # What is remembered
 
 
-@app.command("add")
 def add(
     folder: Folder,
     paths: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Folders to watch, with all in them.")],
-    name: Name = None,
-    kind: KindOption = None,
-    gain: Gain = None,
-    defects: Defects = None,
-    facts: Facts = [],  # noqa: B006
-    group: Group = None,
-    link: Link = False,
-    delete_source: Delete = False,
-    pattern: Pattern = None,
-    microscope: Microscope = None,
-    include: Include = [],  # noqa: B006
-    ignore: Ignore = [],  # noqa: B006
-    pair: Pair = [],  # noqa: B006
-    alone: Alone = False,
-    delay: Delay = None,
-    reserve: Reserve = None,
-    newest_first: NewestFirst = False,
-    during: During = [],  # noqa: B006
-    no_processing: NoProcessing = False,
+    *,
+    values: dict[str, Any],
 ) -> None:
     """Remember folders, so that 'focusnb serve' imports what comes there; at once where it runs.
 
@@ -321,10 +330,12 @@ def add(
     """
     from focusnb.project.project import Project
 
-    values = _values(locals())
     with Project.open(folder) as project:
         project.library.check_writable()
         _remember(project, [*_folders(paths)], values)
+
+
+app.command("add")(with_values_of(_source_options, add))
 
 
 @app.command("list")

@@ -128,6 +128,8 @@ def show(name: Name) -> None:
 def _show(profile: Any) -> None:
     for fact, value in profile.facts.items():
         print(f"{fact} = {_shown(fact, value)}")
+    if profile.camera_pixels is not None:
+        print(f"camera_pixels = {profile.camera_pixels[1]}x{profile.camera_pixels[0]}")
     for magnification in sorted(profile.pixel_sizes):
         size = _shown("pixel_size", profile.pixel_sizes[magnification])
         print(f"pixel_size@{magnification:.12g} = {size} (of a physical pixel of the camera)")
@@ -140,7 +142,8 @@ def set_values(
         list[str],
         typer.Argument(
             metavar="FACT=VALUE...",
-            help="For example voltage=300 camera=K3 gain_reference=FILE pixel_size@81000=1.06; FACT= takes one out.",
+            help="For example voltage=300 camera=K3 gain_reference=FILE pixel_size@81000=1.06, and for a camera that "
+            "is not a K2, K3 or Falcon its physical pixels, camera_pixels=4096x4096; FACT= takes one out.",
             show_default=False,
         ),
     ],

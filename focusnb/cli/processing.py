@@ -265,7 +265,7 @@ def _serve(project: Project, *, cluster: str | None, workers: int | None, timeou
 
     logger.info("process %d begins to work on %s", os.getpid(), project.folder)
     try:
-        importing = Importing(project.folder, lambda text: logger.info("%s", text))
+        importing = Importing(project.folder, lambda text: logger.info("%s", text), timeout=timeout)
         watching = Monitoring(project.folder, tell=lambda text: logger.info("%s", text))
         with _stopping_at(processor, signal.SIGTERM, signal.SIGINT), importing, watching:
             summary = processor.run(

@@ -36,11 +36,13 @@ class Structure:
     whole : directories, header and size agree, and the disk holds all of it
     frames : images in it, 0 where that cannot be told
     reason : what is wrong where it is not whole
+    shape : of its frames (y, x), zeros where that cannot be told
     """
 
     whole: bool
     frames: int = 0
     reason: str = ""
+    shape: tuple[int, int] = (0, 0)
 
 
 def read_structure(path: str | os.PathLike[str]) -> Structure:
@@ -48,6 +50,7 @@ def read_structure(path: str | os.PathLike[str]) -> Structure:
     try:
         with open_movie(path) as movie:
             frames = int(movie.header_facts.get("hardware_frames", movie.shape[0]))
+            shape = (int(movie.shape[1]), int(movie.shape[2]))
         stat = os.stat(path)
     except FormatError as error:
         return Structure(False, reason=str(error))
@@ -58,8 +61,9 @@ def read_structure(path: str | os.PathLike[str]) -> Structure:
         return Structure(False, reason=f"{path}: cannot be read for a fault of focusnb ({type(fault).__name__})")
     if stat.st_size > _SMALL and 512 * stat.st_blocks < stat.st_size // 2:
         # made in its full size first, and filled then: its header fits before its frames are there
-        return Structure(False, frames, f"{path}: {512 * stat.st_blocks} of {stat.st_size} bytes are on the disk yet")
-    return Structure(True, frames)
+        told = f"{path}: {512 * stat.st_blocks} of {stat.st_size} bytes are on the disk yet"
+        return Structure(False, frames, told, shape)
+    return Structure(True, frames, shape=shape)
 
 
 def stand_of(path: str | os.PathLike[str]) -> Stand | None:

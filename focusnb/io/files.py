@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -87,14 +87,38 @@ def write_json(path: str | os.PathLike[str], data: Any) -> None:
     write_text(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def hash_file(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file's content as 64 hexadecimal digits."""
+def move_into_place(part: Path, target: Path) -> None:
+    """Rename a finished file or folder over its target, or where that is missing, and flush the target's folder."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(part, target)
+    _flush(target.parent)
+
+
+def hash_file(path: str | os.PathLike[str], *, progress: Callable[[int], object] | None = None) -> str:
+    """Return the SHA-256 of a file's content as 64 hexadecimal digits.
+
+    progress : called with the bytes read so far after each block of some megabytes
+    """
     with _reading(path), open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        if progress is None:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        digest, done = hashlib.sha256(), 0
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            done += len(block)
+            progress(done)
+    return digest.hexdigest()
 
 
-def copy_verified(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> str:
+def copy_verified(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    progress: Callable[[int], object] | None = None,
+) -> str:
     """Copy a file, read the copy back from the disk and compare; returns the SHA-256 as 64 hexadecimal digits.
+
+    progress : called with the bytes read so far, of the source and then of the copy
 
     The time of last change is copied too. Raises FormatError where the source changed while it was copied (it is still
     being written) and FocusError where the copy differs, the disk is full or the folder cannot be written.
@@ -112,6 +136,8 @@ def copy_verified(source: str | os.PathLike[str], target: str | os.PathLike[str]
                     digest.update(block)
                     copy.write(block)
                     copied += len(block)
+                    if progress is not None:
+                        progress(copied)
                 copy.flush()
                 os.fsync(copy.fileno())
                 _forget_cached(copy.fileno())
@@ -122,7 +148,8 @@ def copy_verified(source: str | os.PathLike[str], target: str | os.PathLike[str]
                     f"{source}: changed while it was copied ({before.st_size} bytes before, {after.st_size} after); "
                     "import it again when it is complete"
                 )
-            if part.stat().st_size != copied or hash_file(part) != digest.hexdigest():
+            back = hash_file(part) if progress is None else hash_file(part, progress=progress)
+            if part.stat().st_size != copied or back != digest.hexdigest():
                 raise FocusError(
                     f"{target}: the copy of {copied} bytes differs from {source} when read back; "
                     "check the disk and copy again"

@@ -7,6 +7,7 @@ then finds what times do not tell.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fnmatch
 import os
@@ -16,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from focusnb.errors import ParameterError
 
@@ -31,6 +32,9 @@ COARSE = 3.0
 
 PATIENCE = 5.0
 """Seconds until a tree that does not answer counts as blocked."""
+
+
+Answer = TypeVar("Answer")
 
 
 class Stand(NamedTuple):
@@ -158,7 +162,11 @@ class Tree:
             folder.loose.discard(name)
 
     def unsettle(self, path: str) -> None:
-        """Look at a file each time again."""
+        """Look at a file each time again; with the root, at every file once."""
+        if path == self.root:
+            for held in self._folders.values():
+                held.loose.update(held.files)
+            return
         folder = self._folders.get(os.path.dirname(path))
         name = os.path.basename(path)
         if folder is not None and name in folder.files:
@@ -294,6 +302,61 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return entry.is_file()
     except OSError:
         return False
+
+
+NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "lustre", "gpfs", "beegfs", "9p", "ceph", "afs"}
+"""Types of file systems that another host may write to."""
+
+
+def mount_of(path: str | os.PathLike[str]) -> tuple[str, str]:
+    """Where the file system of a path is mounted and its type, by the kernel's list alone: a dead server is not asked.
+
+    path : absolute; links in it are not followed. Both are empty where there is no such list.
+    """
+    try:
+        with open("/proc/mounts", encoding="utf-8", errors="surrogateescape") as file:
+            mounts = [line.split() for line in file]
+    except OSError:
+        return "", ""
+    where = os.path.abspath(path)
+    found = ("", "")
+    for fields in mounts:
+        point = fields[1].replace("\\040", " ")
+        if (where == point or where.startswith(point.rstrip("/") + "/")) and len(point) >= len(found[0]):
+            found = point, fields[2]
+    return found
+
+
+_silent: dict[str, threading.Thread] = {}
+"""Mounts that did not answer, with the thread that still waits for them."""
+
+
+def ask(
+    path: str | os.PathLike[str], question: Callable[[], Answer], otherwise: Answer, patience: float = 0.0
+) -> Answer:
+    """Ask something of the file system a path lies on, in a thread of its own; the other answer where it is silent.
+
+    patience : seconds to wait, by default those of :data:`PATIENCE`
+    A mount that did not answer is not waited for again before it has.
+    """
+    mount = mount_of(path)[0]
+    held = _silent.get(mount)
+    if held is not None and held.is_alive():
+        return otherwise
+    answers: list[Answer] = []
+
+    def answer() -> None:
+        with contextlib.suppress(OSError):
+            answers.append(question())
+
+    thread = threading.Thread(target=answer, name=f"ask {path}", daemon=True)
+    thread.start()
+    thread.join(patience or PATIENCE)
+    if thread.is_alive():
+        _silent[mount] = thread
+        return otherwise
+    _silent.pop(mount, None)
+    return answers[0] if answers else otherwise
 
 
 class Watch:

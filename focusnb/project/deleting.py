@@ -1,32 +1,62 @@
-"""Sources that are deleted once their copies were verified: late, and never one that somebody may still write to."""
+"""Sources that are deleted once their copies were verified: late, and never one that somebody may still write to.
+
+Deleted is a recording that is whole by its own format, of which no fewer frames were copied than there must be, that no
+program of this host has open, and that, when its time has come, still has the size, the time and, read once more, the
+content of its copy. How long it must have stood still until then grows with what is not known of it: a writer on
+another host may pause, and nothing but time tells it from one that has finished.
+"""
 
 from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from focusnb.errors import FormatError
 from focusnb.io import files
-from focusnb.io.complete import frames_said, read_structure, stand_of
-from focusnb.io.folders import Stand
+from focusnb.io.complete import Structure, frames_said, read_structure, stand_of
+from focusnb.io.folders import NETWORK, Stand, mount_of
 from focusnb.project import placing
+from focusnb.project.activity import Activity
 from focusnb.project.gathering import ImportReport
 
 STILL = 60.0
-"""Seconds for which a source must have stood still after its copy was verified: a camera may pause between frames."""
+"""Seconds for which a source must have stood still after its copy was verified, where its metadata tell that it has all
+its frames: a camera may pause between two."""
+
+WITHOUT_METADATA = 5
+"""How many times longer, where no metadata tell how many frames there must be."""
+
+WITHOUT_OTHERS = 2
+"""How many times longer still, where no other movie of the session shows how many frames are usual."""
+
+ON_A_NETWORK = 2
+"""How many times longer still on a network file system, where programs of other hosts may have it open."""
+
+JITTER = 0.05
+"""Part by which the frames of EER movies vary: a camera of events counts hundreds of them for one exposure."""
 
 
 @dataclass
 class _Due:
-    """A source with its copy; how it stood when the copy was found to be as it is, and when that was."""
+    """A source with its copy; how it stood when the copy was found to be as it is, and when that was.
+
+    frames_told : whether metadata tell that it has all its frames
+    of_kind : what movies of the same number of frames have in common, None for what is no movie
+    """
 
     path: Path
     placed: Path
     stand: Stand
     since: float
+    content: str
+    structure: Structure
+    frames_told: bool
+    of_kind: str | None
+    slowness: int
 
 
 class Deletion:
@@ -35,40 +65,73 @@ class Deletion:
     deleted : resolved paths of what it has deleted
     """
 
-    def __init__(self, report: ImportReport, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin with nothing to delete; what stays is told in the report."""
-        self.report, self._clock = report, clock
+    def __init__(
+        self,
+        report: ImportReport,
+        on_changed: Callable[[Path], None] = lambda path: None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        activity: Activity | None = None,
+        mount: Callable[[Path], tuple[str, str]] = mount_of,
+    ) -> None:
+        """Begin with nothing to delete; what stays is told in the report.
+
+        on_changed : told of a source whose content is not that of its copy though its size and time are
+        mount : tells where a path's file system is mounted, and its type
+        """
+        self.report, self._on_changed, self._clock = report, on_changed, clock
+        self._activity, self._mount = activity or Activity(), mount
         self._due: dict[str, _Due] = {}
+        self._frames: dict[str, Counter[int]] = {}
         self.deleted: set[str] = set()
 
     def __len__(self) -> int:
         """How many sources are to be deleted."""
         return len(self._due)
 
-    def add(self, path: Path, placed: Path, metadata: Path | None = None) -> None:
+    def note_frames(self, path: Path, frames: int, shape: tuple[int, int]) -> None:
+        """Take note of how many frames a movie of the session has, for those of which nothing else tells."""
+        self._frames.setdefault(_kind(path, shape), Counter())[frames] += 1
+
+    def add(
+        self, path: Path, placed: Path, metadata: Path | None = None, *, content: str = "", is_movie: bool = True
+    ) -> None:
         """Let a source be deleted whose copy was verified, unless it is a link or has changed since.
 
         metadata : its mdoc or XML; one that says more frames than there are keeps it at its source, and so does
             whatever else shows that it is not whole
+        content : SHA-256 of its copy, worked out where it is not given
+        is_movie : whether it may have frames to come; an average has one
         """
         if path.is_symlink() or placed.is_symlink() or not placed.is_file():
             return
+        self._activity.turn_to(path)
         stand = stand_of(path)
-        if stand is None or not _is_copy(path, stand, placed):
+        if stand is None or not _is_copy(path, stand, placed, self._activity):
             return
         structure, said = read_structure(placed), _frames_said(metadata, path)
-        frames = structure.frames
         if not structure.whole:
-            self.report.tell("is not whole, so it stays at its source", about=str(path), topic="not whole")
+            self._keep(path, "is not whole, so it stays at its source", "not whole")
             return
+        frames = structure.frames
         if 1 < frames < said:  # an average has one, and the metadata of its movie
-            self.report.tell(
-                f"holds {frames} frames and its metadata say {said}, so it stays at its source",
-                about=str(path),
-                topic=f"{frames} of {said} frames",
-            )
+            told = f"holds {frames} frames and its metadata say {said}, so it stays at its source"
+            self._keep(path, told, f"{frames} of {said} frames")
             return
-        self._due[str(path)] = _Due(path, placed, stand, self._clock())
+        self._due[str(path)] = _Due(
+            path,
+            placed,
+            stand,
+            self._clock(),
+            content or files.hash_file(placed, progress=self._activity.go_on),
+            structure,
+            frames_told=said > 0 and (frames >= said or not is_movie),
+            of_kind=_kind(path, structure.shape) if is_movie else None,
+            slowness=ON_A_NETWORK if self._mount(path.resolve())[1] in NETWORK else 1,
+        )
+
+    def _keep(self, path: Path, told: str, topic: str = "") -> None:
+        self.report.tell(told, about=str(path), topic=topic)
 
     def step(self, absent: Collection[Path] = (), *, last: bool = False) -> None:
         """Delete what has been still for long enough; what another program has open is kept until that closes it.
@@ -80,18 +143,33 @@ class Deletion:
         due = [
             held
             for held in self._due.values()
-            if now - held.since >= STILL and not any(held.path.is_relative_to(root) for root in absent)
+            if now - held.since >= self._still(held) and not any(held.path.is_relative_to(root) for root in absent)
         ]
         opened = open_files() if due else set()
         for held in due:
+            self._activity.turn_to(held.path)
             if os.path.realpath(held.path) not in opened:
                 del self._due[str(held.path)]
                 self._delete(held)
             elif last:
                 del self._due[str(held.path)]
-                self.report.tell("is open in another program, so it stays at its source", about=str(held.path))
+                self._keep(held.path, "is open in another program, so it stays at its source")
             else:
                 held.since = now
+        self._activity.rest()
+
+    def _still(self, held: _Due) -> float:
+        """Seconds for which a source must have stood still, by what is known of it now."""
+        if held.frames_told:
+            return STILL * held.slowness
+        alone = held.of_kind is not None and self._usual(held) == 0
+        return STILL * WITHOUT_METADATA * (WITHOUT_OTHERS if alone else 1) * held.slowness
+
+    def _usual(self, held: _Due) -> int:
+        """How many frames most of the session's other movies of its kind have, 0 where there are none."""
+        others = Counter(self._frames.get(held.of_kind or "", {}))
+        others[held.structure.frames] -= 1  # itself
+        return max(+others, key=lambda frames: (others[frames], frames), default=0)
 
     def finish(
         self,
@@ -100,8 +178,13 @@ class Deletion:
         rest: Callable[[float], object] = time.sleep,
     ) -> None:
         """Wait until all was still for long enough, and delete it; what is left when stopped stays."""
+        self._activity.rest()
         if self._due and STILL > 0:
-            say(f"files to delete at their source: {len(self)}, each when it has not changed for {STILL:.0f} s")
+            longest = max(map(self._still, self._due.values()))
+            say(
+                f"files to delete at their source: {len(self)}, each when it has not changed for {longest:.0f} s or "
+                "less, as its format and metadata allow"
+            )
         while self._due and not stopped():
             self.step(last=True)
             if self._due:
@@ -112,18 +195,35 @@ class Deletion:
     def _delete(self, held: _Due) -> None:
         path = held.path
         source = os.path.realpath(path)
+        usual = 0 if held.frames_told or held.of_kind is None else self._usual(held)
+        fewest = usual * (1 - JITTER) if path.suffix.lower() == ".eer" else usual
+        if held.structure.frames < fewest:
+            told = (
+                f"holds {held.structure.frames} frames where others of its session hold {usual}, and no metadata tell "
+                "that these are all, so it stays at its source; delete it there yourself if it is whole"
+            )
+            self._keep(path, told, f"{held.structure.frames} where {usual}")
+            return
         try:
             if not os.path.lexists(path):
                 return
-            if stand_of(path) != held.stand or not held.placed.is_file():
-                self.report.tell(
-                    "has changed since it was copied, so it stays until it was imported as it is now", about=str(path)
-                )
+            if stand_of(path) != held.stand or not _is_there(held):
+                self._keep(path, "has changed since it was copied, so it stays until it was imported as it is now")
+                return
+            if files.hash_file(path, progress=self._activity.go_on) != held.content:
+                told = "is not what was copied from it though its size and time are the same, so it stays"
+                self._keep(path, f"{told} and is copied anew")
+                self._on_changed(path)
+                return
+            if stand_of(path) != held.stand:
+                self._keep(path, "changed while it was compared with its copy, so it stays at its source")
                 return
             path.unlink(missing_ok=True)
             self.deleted.add(source)
+        except FormatError as error:
+            self._keep(path, f"stays at its source: {error}")
         except OSError as error:
-            self.report.tell(f"cannot be deleted ({error.strerror}); it was imported", about=str(path))
+            self._keep(path, f"cannot be deleted ({error.strerror}); it was imported")
 
 
 def open_files() -> set[str]:
@@ -144,7 +244,17 @@ def open_files() -> set[str]:
     return found
 
 
-def _is_copy(path: Path, stand: Stand, placed: Path) -> bool:
+def _kind(path: Path, shape: tuple[int, int]) -> str:
+    """What movies have in common that have the same number of frames: their format and the size of their frames."""
+    return f"{path.suffix.lower()} {shape[1]}×{shape[0]}"
+
+
+def _is_there(held: _Due) -> bool:
+    """Whether the copy is still there in its full size."""
+    return held.placed.is_file() and held.placed.stat().st_size == held.stand.size
+
+
+def _is_copy(path: Path, stand: Stand, placed: Path, activity: Activity) -> bool:
     """Whether a copy is that of a source as it stands; read anew where its time leaves that open."""
     if not placing.is_as_placed(path, placed):
         return False
@@ -152,7 +262,7 @@ def _is_copy(path: Path, stand: Stand, placed: Path) -> bool:
     if (held.st_size, held.st_mtime_ns) == (stand.size, stand.changed_ns):
         return True
     try:
-        return files.hash_file(path) == files.hash_file(placed)
+        return files.hash_file(path, progress=activity.go_on) == files.hash_file(placed, progress=activity.go_on)
     except FormatError:
         return False
 

@@ -185,22 +185,37 @@ def _strongest(candidates: Candidates, name: str) -> tuple[Any, str] | None:
 
 
 def gain_contradiction(
-    frame_shape: tuple[int, int], gain_shape: tuple[int, int], candidates: Candidates
+    frame_shape: tuple[int, int],
+    gain_shape: tuple[int, int],
+    candidates: Candidates,
+    *,
+    name: str = "",
+    scaled: bool = False,
 ) -> Disagreement | None:
-    """Compare the size of the frames with that of the gain reference as it is turned; shapes are (y, x)."""
-    turned = int(resolve(candidates).get("gain_rotation", (0, ""))[0]) % 2 == 1
-    shape = gain_shape[::-1] if turned else gain_shape
-    if shape == frame_shape:
-        return None
-    said = f"the frames are {frame_shape[1]}×{frame_shape[0]} px and the gain reference is {shape[1]}×{shape[0]} px"
+    """Compare the size of the frames with that of the gain reference as it is turned; shapes are (y, x).
+
+    name : of the gain reference's file
+    scaled : whether a reference of 2 times more or fewer pixels along both axes is brought to the frames, as it is for
+        EER movies; others need one of their own grid
+    """
+    rotation = int(resolve(candidates).get("gain_rotation", (0, ""))[0]) % 4
+    shape = gain_shape[::-1] if rotation % 2 else gain_shape
     larger, smaller = sorted((sorted(shape), sorted(frame_shape)), reverse=True)
-    if larger == [2 * side for side in smaller]:
-        finer, other = ("gain reference", "movie") if larger == sorted(shape) else ("movie", "gain reference")
+    finer = larger == [2 * side for side in smaller]
+    if shape == frame_shape or (scaled and finer):
+        return None
+    turned = f", turned {rotation} × 90°," if rotation else ""
+    gain = f"the gain reference{f' {name}' * bool(name)}{turned} is {shape[1]}×{shape[0]} px"
+    said = f"the frames are {frame_shape[1]}×{frame_shape[0]} px and {gain}"
+    if finer:
+        one, other = ("gain reference", "movie") if larger == sorted(shape) else ("movie", "gain reference")
         cure = "give the gain reference of the recording mode, or one averaged or repeated 2×2, and import again"
-        return Disagreement(
-            f"gain {said}", f"{said}: the {finer} is of super-resolution and the {other} is not; {cure}"
-        )
-    return Disagreement(f"gain {said}", f"{said}; give the right gain reference or its rotation and import again")
+        return Disagreement(f"gain {said}", f"{said}: the {one} is of super-resolution and the {other} is not; {cure}")
+    if shape[::-1] == frame_shape:
+        ways = " or ".join(f"gain_rotation={(rotation + turn) % 4}" for turn in (1, 3))
+        return Disagreement(f"gain {said}", f"{said}: turned by 90° it fits; import again with --set {ways}")
+    cure = "give the gain reference of this camera and recording mode and import again"
+    return Disagreement(f"gain {said}", f"{said}; {cure}")
 
 
 def _differ(name: str, a: Any, b: Any) -> bool:

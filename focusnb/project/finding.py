@@ -40,21 +40,25 @@ def find(
     left_out: set[Path],
     tell: Callable[[str], None],
     wanted: Callable[[str, str], bool] | None = None,
+    at: Callable[[Path], object] = lambda path: None,
 ) -> list[tuple[Path, Path]]:
     """Find the recordings among paths and in folders: each with the folder it was found below, as often as it was.
 
     left_out : resolved paths that are no recordings
     tell : is told what was passed by
     wanted : takes a name and the path within the folder; by default the suffix decides
+    at : called with each folder and file before it is looked at
 
     Raises ParameterError for a path that does not exist.
     """
     found: list[tuple[Path, Path]] = []
     beside = 0
     for path in paths:
+        at(path)
         if path.is_dir():
             skipped: Counter[str] = Counter()
-            for inner in _below(path, tell):
+            for inner in _below(path, tell, at):
+                at(inner)
                 within = inner.relative_to(path)
                 hidden = any(part.startswith(".") for part in within.parts)
                 fits = inner.suffix.lower() in SUFFIXES if wanted is None else wanted(inner.name, within.as_posix())
@@ -79,13 +83,17 @@ def find(
     return found
 
 
-def _below(folder: Path, tell: Callable[[str], None]) -> list[Path]:
+def _below(folder: Path, tell: Callable[[str], None], at: Callable[[Path], object]) -> list[Path]:
     """The files below a folder in order; folders that cannot be listed are told."""
 
     def fault(error: OSError) -> None:
         tell(f"{error.filename}: cannot be listed ({error.strerror}); what is in it was left out")
 
-    return sorted(Path(place, name) for place, _, names in os.walk(folder, onerror=fault) for name in names)
+    found: list[Path] = []
+    for place, _, names in os.walk(folder, onerror=fault):
+        at(Path(place))
+        found += [Path(place, name) for name in names]
+    return sorted(found)
 
 
 def stems(path: PurePath) -> set[str]:

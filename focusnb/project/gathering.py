@@ -156,7 +156,8 @@ def _profile_facts(profile: Profile, candidates: fact_rules.Candidates, report: 
     """The facts of a microscope's profile; its pixel size by the magnification, brought to the grid of the frames."""
     candidates = fact_rules.add_origin(candidates, "profile", profile.facts)
     facts = dict(profile.facts)
-    grid = _super_resolution(candidates) or _grid_by_camera(candidates) or 1.0
+    told = _super_resolution(candidates) or _grid_by_camera(candidates, profile.camera_pixels)
+    grid = told or 1.0
     if "super_resolution" not in candidates and grid > 1:
         facts["super_resolution"] = round(grid)
     if not profile.pixel_sizes:
@@ -177,7 +178,23 @@ def _profile_facts(profile: Profile, candidates: fact_rules.Candidates, report: 
             f"pixel_size@{magnification:.12g}=...'"
         )
         return facts
+    if told is None and known.get("pixel_size", (None, ""))[1] not in ("hand", "set"):
+        _tell_of_the_grid(profile, known, report)
     return facts | {"pixel_size": round(physical / grid, 7)}
+
+
+def _tell_of_the_grid(profile: Profile, known: Mapping[str, tuple[Any, str]], report: ImportReport) -> None:
+    """Say that frames are taken to be of physical pixels, where neither metadata nor the camera tell."""
+    if not {"height", "width"} <= known.keys():
+        return
+    camera = f" of the camera {known['camera'][0]}" if "camera" in known else " of a camera without a name"
+    report.tell(
+        f"microscope {profile.name} has pixel sizes of the camera's physical pixels, and nothing tells whether frames "
+        f"of {known['width'][0]}×{known['height'][0]} px{camera} are of these or finer: they are taken as these; if "
+        "that is wrong give --set super_resolution=2, and for good the physical pixels of the camera with 'focusnb "
+        f"microscope set {profile.name} camera_pixels=WIDTHxHEIGHT'",
+        topic=f"grid of microscope {profile.name}",
+    )
 
 
 def _super_resolution(candidates: fact_rules.Candidates) -> float | None:
@@ -186,12 +203,16 @@ def _super_resolution(candidates: fact_rules.Candidates) -> float | None:
     return None if known is None else float(known[0])
 
 
-def _grid_by_camera(candidates: fact_rules.Candidates) -> float | None:
-    """The same by the size of a known camera, below 1 for binned frames; None for a part of its field."""
+def _grid_by_camera(candidates: fact_rules.Candidates, physical: tuple[int, int] | None) -> float | None:
+    """The same by the size of a known camera, below 1 for binned frames; None for a part of its field.
+
+    physical : pixels (y, x) of the camera where the user told them
+    """
     known = fact_rules.resolve(candidates)
-    if not {"camera", "height", "width"} <= known.keys():
+    if not {"height", "width"} <= known.keys():
         return None
-    physical = next((shape for word, shape in CAMERAS.items() if word in str(known["camera"][0]).lower()), None)
+    if physical is None and "camera" in known:
+        physical = next((shape for word, shape in CAMERAS.items() if word in str(known["camera"][0]).lower()), None)
     return None if physical is None else mdoc.grid_ratio((known["height"][0], known["width"][0]), physical)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,11 +13,15 @@ import sqlalchemy as sa
 from focusnb.errors import FormatError
 from focusnb.io import files
 from focusnb.io.complete import read_structure, stand_of
+from focusnb.io.folders import ask
 from focusnb.project import facts as fact_rules
 from focusnb.project import pairing, placing, records, schema, storing, tasks
+from focusnb.project.activity import Activity
 from focusnb.project.deleting import Deletion
 from focusnb.project.finding import SUFFIXES, find, metadata_stems, stems
+from focusnb.project.gains import Gains
 from focusnb.project.gathering import ImportReport, gather_facts, metadata_file, sentence
+from focusnb.project.known import COUNTED, Known, frame_counts, rows, told_by
 from focusnb.project.library import Transaction, now
 from focusnb.project.options import Options, Queueing, checked_facts, copy_reference, make_options
 from focusnb.project.pairing import ALIGNED, AVERAGE, MOVIE, Key, Pairing, Shot
@@ -35,16 +38,13 @@ _FACT = {MOVIE: "movie", ALIGNED: "aligned_movie", AVERAGE: "image"}
 
 
 @dataclass
-class _Known:
-    """What was imported from a source: its id and name, its folder, and the raw file within it."""
+class _Draft:
+    """The files of an exposure to be, made ready in a folder, and what is known of them."""
 
-    id: int
-    exposure: str
-    folder: str
-    raw: str | None
+    raw: Path
     content: str
-    metadata: str | None
-    source: str
+    kind: str
+    candidates: fact_rules.Candidates
 
 
 def add(
@@ -98,6 +98,8 @@ class Importer:
     keys : the exposures of its folders by what the names of their files share
     roots : folders from which files come
     deletion : what is still to be deleted at its source
+    absent : roots of which nothing can be read at the moment
+    doubted : resolved paths of sources found to differ from their copies though size and time are the same
     """
 
     def __init__(
@@ -110,26 +112,35 @@ class Importer:
         *,
         again: bool = True,
         clock: Callable[[], float] = time.monotonic,
+        activity: Activity | None = None,
     ) -> None:
         """Look at what the project holds.
 
         again : whether what was imported before gets the group and facts of these options; one that watches finds a
             file again that was only touched, and its exposure may have been moved meanwhile
+        activity : where it is noted what is read, for a source may not answer
         """
         self.project, self.options, self.report = project, options, report
+        placing.sweep_stages(project)
         self._pairing, self._again = together, again
-        self.deletion = Deletion(report, clock=clock)
+        self.activity = activity or Activity()
+        self.deletion = Deletion(report, self._doubt, clock=clock, activity=self.activity)
         self.roots = list(dict.fromkeys(Path(root).absolute() for root in roots))
-        self._known: dict[str, _Known] = {}
-        self._by_id: dict[int, _Known] = {}
-        self._contents: dict[str, list[_Known]] = {}
+        self._known: dict[str, Known] = {}
+        self._by_id: dict[int, Known] = {}
+        self._contents: dict[str, list[Known]] = {}
         self._lacking: dict[str, set[int]] = {}
+        self._gains = Gains(project, report, options.gain_shapes)
+        self.doubted: set[str] = set()
+        self.absent: set[Path] = set()
         self.keys: dict[Key, int] = {}
         with project.library.read() as connection:
-            for row in connection.execute(_rows()):
-                self._remember(_Known(*row))
+            for row in connection.execute(rows()):
+                self._remember(Known(*row))
+            for source, *numbers in connection.execute(frame_counts()) if options.delete_source else ():
+                self._note_frames(Path(source), *numbers)
 
-    def _remember(self, known: _Known) -> None:
+    def _remember(self, known: Known) -> None:
         replaced = known.source in self._known
         self._known[known.source] = self._by_id[known.id] = known
         self._contents.setdefault(known.content, []).append(known)
@@ -141,6 +152,12 @@ class Importer:
                 self.keys[key] = known.id if replaced else self.keys.get(key, known.id)
                 for stem in stems(path) if known.metadata is None else ():
                     self._lacking.setdefault(stem, set()).add(known.id)
+
+    def _note_frames(self, path: Path, frames: int | None, hardware: int | None, height: int, width: int) -> None:
+        """Remember how many frames the movies of a session have, where sources are to be deleted."""
+        count = hardware or frames
+        if count and height and width and any(path.is_relative_to(root) for root in self.roots):
+            self.deletion.note_frames(path, count, (height, width))
 
     # Asking
 
@@ -160,12 +177,19 @@ class Importer:
         """The exposures, imported without metadata, that these metadata are about."""
         found = set().union(*(self._lacking.get(stem, set()) for stem in metadata_stems(metadata.name)))
         return [
-            identity
-            for identity in sorted(found)
-            if metadata_file(Path(self._by_id[identity].source), self.roots) == metadata
+            identity for identity in sorted(found) if self.metadata_file(Path(self._by_id[identity].source)) == metadata
         ]
 
-    def _is_as_imported(self, known: _Known, path: Path) -> bool:
+    def metadata_file(self, path: Path) -> Path | None:
+        """The mdoc or XML of a recording, in the roots that answer."""
+        return metadata_file(path, [root for root in self.roots if root not in self.absent])
+
+    def _doubt(self, path: Path) -> None:
+        self.doubted.add(str(path.resolve()))
+
+    def _is_as_imported(self, known: Known, path: Path) -> bool:
+        if self.doubted and str(path.resolve()) in self.doubted:
+            return False
         return known.raw is None or placing.is_as_placed(path, self.project.folder / known.folder / known.raw)
 
     # Taking
@@ -176,7 +200,9 @@ class Importer:
         Raises FormatError where a file changed meanwhile or cannot be read: nothing of it was imported.
         """
         for path in shot.paths:
+            self.activity.turn_to(path)
             placing.check_name(path)
+        self.activity.turn_to(shot.main)
         before = len(self.report.added)
         identity = self._take_known(shot) or self._add_to(shot)
         if identity is None and (identity := self._take_new(shot)) is None:
@@ -193,7 +219,8 @@ class Importer:
             return None
         if not self._is_as_imported(known, shot.main):
             placed = self.project.folder / known.folder / str(known.raw)
-            if files.hash_file(shot.main) != known.content:
+            self.doubted.discard(str(shot.main.resolve()))
+            if files.hash_file(shot.main, progress=self.activity.go_on) != known.content:
                 another = read_structure(placed).whole and not placing.has_grown(placed, shot.main)
                 if another and not placed.is_symlink():
                     self.report.tell(
@@ -205,8 +232,11 @@ class Importer:
             else:
                 placing.note_time(placed, shot.main)
         if self._again:
+            before = len(self.report.updated)
             update(self.project, known.id, shot.main, self.options, self.report)
-        self._delete_known(known, shot.main)
+            if len(self.report.updated) > before:
+                self._gains.check_row(known.id, shot.main)
+        self._delete_known(known, shot.main, shot.role)
         return known.id
 
     def _add_to(self, shot: Shot) -> int | None:
@@ -225,73 +255,88 @@ class Importer:
         source = str(path.resolve())
         if source not in self._known:
             with self.project.library.read() as connection:
-                row = connection.execute(_rows().where(schema.exposures.c.source == source)).all()[-1:]
+                row = connection.execute(rows().where(schema.exposures.c.source == source)).all()[-1:]
             for found in row:
-                self._remember(_Known(*found))
+                self._remember(Known(*found))
         return self.find(path)
 
-    def _is_image(self, known: _Known) -> bool:
+    def _is_image(self, known: Known) -> bool:
         with self.project.library.read() as connection:
             return bool(records.row_of(connection, known.id)["kind"] == "image")
 
     def _take_new(self, shot: Shot) -> int | None:
         source = str(shot.main.resolve())
-        replaced = self._known.get(source)
-        e = schema.exposures.c
-        with placing.filling(self.project):
-            with self.project.library.read() as connection:
-                last = connection.execute(sa.select(sa.func.max(e.id)).where(e.source == source)).scalar()
-            if last is not None and (replaced is None or last > replaced.id):
-                self.report.known += 1  # another process was faster
-                return None
-            known = self._import(shot)
-        if known is None:
+        if self._came_elsewhere(source):
             return None
+        with placing.staging(self.project) as stage:
+            draft = self._make_ready(shot, stage)
+            if self._is_renamed(draft.content, shot.main, draft.raw / shot.main.name):
+                return None
+            self.activity.rest()
+            with placing.filling(self.project):
+                if self._came_elsewhere(source):
+                    return None
+                known = self._enter(shot.main, source, draft)
         self.report.added.append(known.id)
         twins = self._contents.get(known.content)
         if twins:
             twin = twins[0].exposure
             self.report.tell(f"has the same content as {twin}; imported all the same", about=str(shot.main))
         self._remember(known)
+        if self.options.delete_source and draft.kind == "movie":
+            frames, hardware, height, width = (draft.candidates.get(name, {}).get("header") for name in COUNTED)
+            self._note_frames(shot.main, frames, hardware, height or 0, width or 0)
         for role, path in shot.others:
-            self._delete(path, self.project.folder / known.folder / placing.beside(role, path))
-        self._delete(shot.main, self.project.folder / known.folder / str(known.raw))
+            self._delete(path, self.project.folder / known.folder / placing.beside(role, path), role)
+        self._delete(shot.main, self.project.folder / known.folder / str(known.raw), shot.role, known.content)
         return known.id
 
-    def _import(self, shot: Shot) -> _Known | None:
-        path, options, project = shot.main, self.options, self.project
+    def _came_elsewhere(self, source: str) -> bool:
+        """Whether another process, or the import of another source, was faster with this file."""
+        replaced = self._known.get(source)
+        e = schema.exposures.c
+        with self.project.library.read() as connection:
+            last = connection.execute(sa.select(sa.func.max(e.id)).where(e.source == source)).scalar()
+        faster = last is not None and (replaced is None or last > replaced.id)
+        self.report.known += faster
+        return faster
+
+    def _make_ready(self, shot: Shot, stage: Path) -> _Draft:
+        """Copy the files of a new exposure and read their facts; nobody waits for this, however long it takes."""
+        path, options = shot.main, self.options
         before = stand_of(path)
         candidates, frame_shape = self._gather(path, made=shot.made)
         if "kind" not in options.facts:
             candidates["kind"] = {"header": _kind_of(candidates)}
         kind = str(fact_rules.resolve(candidates)["kind"][0])
-        if "hardware_frames" not in candidates and not shot.made:
-            # the gain of an EER movie is brought to its grid, and is square as its camera is
-            _check_gain(path, frame_shape, candidates, options, self.report)
-        group = options.group or path.absolute().parent.name or "import"
-        folder, name = placing.free_folder(project, group, placing.stem(path), path)
-        raw = placing.empty_folder(project.folder / folder / "raw")
-        try:
-            content = placing.place(path, raw / path.name, link=options.link)
-            if stand_of(path) != before:
-                raise FormatError(f"{path}: changed while it was imported; import it again when it is complete")
-            if self._is_renamed(content, path, raw / path.name):
-                shutil.rmtree(raw.parent, ignore_errors=True)
-                return None
-            candidates[kind] = {"header": f"raw/{path.name}"}
-            metadata = metadata_file(path, self.roots)
-            if metadata is not None:
-                files.copy_verified(metadata, raw / metadata.name)
-                if any("metadata" in origins for origins in candidates.values()):
-                    # else they say nothing of it yet, and are looked at again when they change
-                    candidates["metadata"] = {"header": f"raw/{metadata.name}"}
-            for role, other in shot.others:
-                self._place_beside(candidates, role, other, raw.parent)
-        except BaseException:
-            shutil.rmtree(raw.parent, ignore_errors=True)
-            raise
+        if not shot.made:
+            self._gains.check(path, frame_shape, candidates)
+        raw = stage / "raw"
+        content = placing.place(path, raw / path.name, link=options.link, progress=self.activity.go_on)
+        if stand_of(path) != before:
+            raise FormatError(f"{path}: changed while it was imported; import it again when it is complete")
+        candidates[kind] = {"header": f"raw/{path.name}"}
+        metadata = self.metadata_file(path)
+        if metadata is not None:
+            self.activity.turn_to(metadata)
+            files.copy_verified(metadata, raw / metadata.name)
+            if any("metadata" in origins for origins in candidates.values()):
+                # else they say nothing of it yet, and are looked at again when they change
+                candidates["metadata"] = {"header": f"raw/{metadata.name}"}
+        for role, other in shot.others:
+            self.activity.turn_to(other)
+            target = placing.beside(role, other)
+            placing.place(other, stage / target, link=options.link, progress=self.activity.go_on)
+            candidates.setdefault(_FACT[role], {"header": str(target)})
+        return _Draft(raw, content, kind, candidates)
+
+    def _enter(self, path: Path, source: str, draft: _Draft) -> Known:
+        """Move the files of a new exposure to a folder of its own and write its row."""
+        project, candidates = self.project, draft.candidates
+        group = self.options.group or path.absolute().parent.name or "import"
+        folder, name = placing.free_folder(project, group, placing.stem(path), draft.content)
+        placing.move_folder(draft.raw, project.folder / folder / "raw")
         _tell_disagreements(candidates, name, self.report)
-        source = str(path.resolve())
         with project.library.write() as transaction:
             row = {
                 "exposure": name,
@@ -299,7 +344,7 @@ class Importer:
                 "status": "new",
                 "folder": folder,
                 "source": source,
-                "content": content,
+                "content": draft.content,
                 "imported_at": now(),
                 "facts": candidates,
                 "current": {},
@@ -307,9 +352,9 @@ class Importer:
             }
             identity = int(transaction.execute(schema.exposures.insert().values(**row)).inserted_primary_key[0])
             transaction.update_exposure(identity, fact_rules.columns(candidates))
-            self._queue(transaction, identity, kind)
+            self._queue(transaction, identity, draft.kind)
             storing.write_record(project, transaction, identity)
-        return _Known(identity, name, folder, f"raw/{path.name}", content, _told_by(candidates), source)
+        return Known(identity, name, folder, f"raw/{path.name}", draft.content, told_by(candidates), source)
 
     def _gather(self, path: Path, *, made: bool = False) -> tuple[fact_rules.Candidates, tuple[int, int] | None]:
         """Facts of a file; what was made of a movie elsewhere has been corrected there."""
@@ -321,7 +366,7 @@ class Importer:
             keep=lambda named, label: copy_reference(project, named, label),
             pattern=options.pattern,
             profile=options.profile,
-            roots=self.roots,
+            roots=[root for root in self.roots if root not in self.absent],
         )
         if made:
             for name in ("gain_reference", "defects"):
@@ -376,23 +421,35 @@ class Importer:
         self.report.tell(f"was imported as {twin.exposure} before it was renamed; not imported again", about=str(path))
         return True
 
-    def _has_left(self, known: _Known) -> bool:
+    def _has_left(self, known: Known) -> bool:
         """Whether the source of an exposure lies no more where it was, though it was not deleted from here."""
         if not known.source or known.source in self.deletion.deleted:
             return False
         source = Path(known.source)
-        return not source.exists() or not self._is_as_imported(known, source)
 
-    def _renew(self, known: _Known, path: Path) -> None:
+        def has_left() -> bool:
+            return not source.exists() or not self._is_as_imported(known, source)
+
+        # one that came from elsewhere may lie on a server that is gone, for which this import does not wait
+        own = any(source.is_relative_to(root) for root in self.roots)
+        return has_left() if own else ask(source, has_left, otherwise=False)
+
+    def _renew(self, known: Known, path: Path) -> None:
         """Take a file that was imported before it was whole, or that a link leads to, as it is now."""
         folder = self.project.folder / known.folder
-        with placing.filling(self.project):
-            placing.sweep(folder / "raw")
-            content = placing.place(path, folder / str(known.raw), link=(folder / str(known.raw)).is_symlink())
+        held = folder / str(known.raw)
+        with placing.staging(self.project) as stage:
+            link = held.is_symlink()
+            content = placing.place(path, stage / held.name, link=link, progress=self.activity.go_on)
             fresh, _ = self._gather(path, made=pairing.is_made(path))
             kind = {"kind": {"header": _kind_of(fresh)}}
-            rewrite(self.project, known.id, fresh, kind, self.report, keep=self._not_asked, content=content)
+            self.activity.rest()
+            with placing.filling(self.project):
+                placing.sweep(folder / "raw")
+                files.move_into_place(stage / held.name, held)
+                rewrite(self.project, known.id, fresh, kind, self.report, keep=self._not_asked, content=content)
         known.content = content
+        self._gains.check_row(known.id, path)
         self.report.updated.append(known.id)
         self.report.tell(f"has changed after it was imported as {known.exposure}, which was renewed", about=str(path))
 
@@ -400,30 +457,45 @@ class Importer:
         """Add a file to an exposure: what was made of its movie, or the movie of what was there before."""
         known = self._by_id[identity]
         folder = self.project.folder / known.folder
-        with placing.filling(self.project):
-            with self.project.library.read() as connection:
-                row = records.row_of(connection, identity)
-            target = folder / placing.beside(role, path)
-            named = str(target.relative_to(folder))
-            if target.exists() and placing.is_as_placed(path, target) and self._is_told(row, role, named):
-                return
-            placing.sweep(folder / "raw")
-            content = placing.place(path, target, link=self.options.link)
-            if role == MOVIE:
-                self._attach_movie(known, row, path, named, content)
-            else:
-                add_file(self.project, identity, _FACT[role], named)
-        self._delete(path, target)
+        target = folder / placing.beside(role, path)
+        named = str(target.relative_to(folder))
+        if self._is_attached(identity, role, path, target):
+            return
+        with placing.staging(self.project) as stage:
+            self.activity.turn_to(path)
+            content = placing.place(path, stage / path.name, link=self.options.link, progress=self.activity.go_on)
+            fresh = self._gather(path)[0] if role == MOVIE else {}
+            self.activity.rest()
+            with placing.filling(self.project):
+                if self._is_attached(identity, role, path, target):
+                    return
+                placing.sweep(folder / "raw")
+                files.move_into_place(stage / path.name, target)
+                if role == MOVIE:
+                    self._attach_movie(known, fresh, path, named, content)
+                else:
+                    add_file(self.project, identity, _FACT[role], named)
+        self._delete(path, target, role, content)
         if identity not in self.report.added:
             self.report.updated.append(identity)
+
+    def _is_attached(self, identity: int, role: str, path: Path, target: Path) -> bool:
+        """Whether an exposure has a file already, and its row says all it can of it."""
+        if not (target.exists() and placing.is_as_placed(path, target)):
+            return False
+        with self.project.library.read() as connection:
+            row = records.row_of(connection, identity)
+        named = str(target.relative_to(self.project.folder / str(row["folder"])))
+        return self._is_told(row, role, named)
 
     @staticmethod
     def _is_told(row: Mapping[str, Any], role: str, named: str) -> bool:
         """Whether the row says all it can of a file: of several averages it names one."""
         return row.get(_FACT[role]) is not None if role != MOVIE else row.get("movie") == named
 
-    def _attach_movie(self, known: _Known, row: Mapping[str, Any], path: Path, named: str, content: str) -> None:
-        fresh, _ = self._gather(path)
+    def _attach_movie(self, known: Known, fresh: fact_rules.Candidates, path: Path, named: str, content: str) -> None:
+        with self.project.library.read() as connection:
+            row = records.row_of(connection, known.id)
         changed: dict[str, Any] = {"movie": {"header": named}, "kind": {"header": "movie"}}
         if row.get("movie") is not None:
             changed["aligned_movie"] = {"header": row["movie"]}
@@ -433,79 +505,54 @@ class Importer:
         )
         known.raw, known.content, known.source = named, content, source
         self._known[source] = known
+        self._gains.check_row(known.id, path)
 
     def add_metadata(self, identity: int, metadata: Path) -> bool:
         """Take metadata that came after the import of their exposure; False where they say nothing of it yet."""
         known = self._by_id[identity]
         folder = self.project.folder / known.folder
-        with placing.filling(self.project):
+        self.activity.turn_to(metadata)
+        with placing.staging(self.project) as stage:
             source = Path(known.source)
             path = source if source.is_file() else folder / str(known.raw)
-            placing.sweep(folder / "raw")
-            files.copy_verified(metadata, folder / "raw" / metadata.name)
+            files.copy_verified(metadata, stage / metadata.name)
             fresh, _ = self._gather(path, made=pairing.is_made(source))
             fresh["metadata"] = {"header": f"raw/{metadata.name}"}
-            if _told_by(fresh) is None:
+            if told_by(fresh) is None:
                 return False
-            rewrite(self.project, identity, fresh, {"metadata": fresh["metadata"]}, self.report, keep=self._not_asked)
-        known.metadata = _told_by(fresh)
+            self.activity.rest()
+            with placing.filling(self.project):
+                placing.sweep(folder / "raw")
+                files.move_into_place(stage / metadata.name, folder / "raw" / metadata.name)
+                told = {"metadata": fresh["metadata"]}
+                rewrite(self.project, identity, fresh, told, self.report, keep=self._not_asked)
+        known.metadata = told_by(fresh)
+        self._gains.check_row(identity, source)
         for stem in stems(Path(known.source)):
             self._lacking.get(stem, set()).discard(identity)
         self.report.updated.append(identity)
         return True
 
-    def _place_beside(self, candidates: fact_rules.Candidates, role: str, path: Path, folder: Path) -> None:
-        target = folder / placing.beside(role, path)
-        placing.place(path, target, link=self.options.link)
-        candidates.setdefault(_FACT[role], {"header": str(target.relative_to(folder))})
-
     # Deleting
 
-    def _delete_known(self, known: _Known, path: Path) -> None:
+    def _delete_known(self, known: Known, path: Path, role: str) -> None:
         """Delete a source imported before; its copy is compared anew."""
         if not self.options.delete_source or known.raw is None:
             return
         placed = self.project.folder / known.folder / known.raw
         if placed.is_symlink() or not placed.is_file():
             return
-        if files.hash_file(placed) == files.hash_file(path) == known.content:
-            self._delete(path, placed)
+        go_on = self.activity.go_on
+        if files.hash_file(placed, progress=go_on) == files.hash_file(path, progress=go_on) == known.content:
+            self._delete(path, placed, role, known.content)
 
-    def _delete(self, path: Path, placed: Path) -> None:
+    def _delete(self, path: Path, placed: Path, role: str, content: str = "") -> None:
         """Let a source be deleted whose copy was verified."""
         if self.options.delete_source:
-            self.deletion.add(path, placed, metadata_file(path, self.roots))
-
-
-def _told_by(candidates: fact_rules.Candidates) -> str | None:
-    """The metadata file of an exposure, None where it says nothing of it."""
-    if not any("metadata" in origins for origins in candidates.values()):
-        return None
-    return str(candidates.get("metadata", {}).get("header") or "") or None
-
-
-def _rows() -> sa.Select[Any]:
-    """What is known of exposures, in the order in which they were imported."""
-    e = schema.exposures.c
-    raw, metadata = sa.literal_column("COALESCE(movie, image)"), sa.literal_column("metadata")
-    return sa.select(e.id, e.exposure, e.folder, raw, e.content, metadata, e.source).order_by(e.id)
+            self.deletion.add(path, placed, self.metadata_file(path), content=content, is_movie=role != AVERAGE)
 
 
 def _kind_of(candidates: fact_rules.Candidates) -> str:
     # a file that cannot be read is taken for a movie: most are, and processing tells what is wrong with it
     frames = candidates.get("frame_count", {}).get("header", 2)
     return "movie" if frames > 1 else "image"
-
-
-def _check_gain(
-    path: Path,
-    frame_shape: tuple[int, int] | None,
-    candidates: fact_rules.Candidates,
-    options: Options,
-    report: ImportReport,
-) -> None:
-    if frame_shape is None or options.gain_shape is None:
-        return
-    told = fact_rules.gain_contradiction(frame_shape, options.gain_shape, candidates)
-    if told is not None:
-        report.tell(told.sentence, about=path.name, topic=told.topic)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from focusnb.errors import FocusError, FormatError, ProjectError, ResourceError
 from focusnb.io.complete import WITH_METADATA, Patience
 from focusnb.io.folders import Stand
-from focusnb.project.gathering import ImportReport, metadata_file, sentence
+from focusnb.project.gathering import ImportReport, sentence
 from focusnb.project.importer import Importer
 from focusnb.project.pairing import MOVIE, Key, Pairing, Shot
 from focusnb.project.sources import RESERVE_BYTES, RESERVE_SHARE
@@ -65,15 +66,30 @@ class Space:
     """Watches the disk of a project, so that an import pauses before it is full.
 
     reserve : bytes to keep free; by default 2 % of the disk or 5 GB, whichever is more, and at most a tenth of it
+    under_way : what other sources of the project write at the moment
     """
 
     folder: Path
     reserve: float | None = None
     usage: Callable[[Path], Any] = shutil.disk_usage
+    under_way: UnderWay = field(default_factory=lambda: UnderWay())
 
-    def lacks(self, size: int) -> str:
-        """Say what stands against writing so many bytes; empty where nothing does."""
+    def take(self, size: int) -> str:
+        """Set room for so many bytes aside; or say what stands against writing them."""
+        with self.under_way.lock:
+            told = self._lacks(size)
+            if not told:
+                self.under_way.sizes[id(self)] = size
+        return told
+
+    def give_back(self) -> None:
+        """Set nothing aside any more: what was to be written is written, or given up."""
+        with self.under_way.lock:
+            self.under_way.sizes.pop(id(self), None)
+
+    def _lacks(self, size: int) -> str:
         disk = self.usage(self.folder)
+        size += sum(self.under_way.sizes.values())
         kept = self.reserve
         if kept is None:
             kept = min(max(RESERVE_SHARE * disk.total, RESERVE_BYTES), 0.1 * disk.total)
@@ -85,13 +101,21 @@ class Space:
         )
 
 
+@dataclass
+class UnderWay:
+    """What the imports of several sources write at the same time to one disk: bytes of each."""
+
+    sizes: dict[int, int] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
 class Intake:
     """Files between their first sight and their exposure: kept until they, and what belongs to them, are complete.
 
     importer : takes what is complete
     say : is told at once what holds the import up
     live : whether more may come; else nothing is waited for that is not there
-    absent : roots of which nothing can be read at the moment
+    absent : roots of which nothing can be read at the moment, those of the importer
     """
 
     def __init__(
@@ -116,7 +140,7 @@ class Intake:
         self._files: dict[str, _File] = {}
         self._metadata: dict[str, tuple[float, Stand]] = {}
         self._paired = False
-        self.absent: set[Path] = set()
+        self.absent = importer.absent
 
     @property
     def waiting(self) -> list[str]:
@@ -138,6 +162,7 @@ class Intake:
 
     def see(self, path: str, root: Path, stand: Stand) -> bool:
         """Note how a recording stands; True where nothing is to be done about it any more."""
+        self.importer.activity.turn_to(path)
         file = self._files.get(path)
         if file is None:
             if self.knows(path):
@@ -147,7 +172,7 @@ class Intake:
         if file.stand != stand:
             file.stand, file.ready_since = stand, None
         if file.ready_since is None:
-            metadata = metadata_file(Path(path), self.importer.roots)
+            metadata = self.importer.metadata_file(Path(path))
             if self.patience.is_complete(path, stand, metadata=metadata):
                 file.ready_since = self._clock()
         return False
@@ -157,6 +182,7 @@ class Intake:
 
         Most are read together with their recording. What comes later is taken when it is still.
         """
+        self.importer.activity.turn_to(path)
         concerned = self.importer.awaiting(Path(path))
         if not concerned:
             return True
@@ -195,10 +221,15 @@ class Intake:
         for shot in self._shots():
             if stopped() or self._clock() > until or not self._has_room(shot):
                 break
-            if self._take(shot):
+            try:
+                taken = self._take(shot)
+            finally:
+                self.space.give_back()
+            if taken:
                 done += [str(path) for path in shot.paths]
                 for path in shot.paths:
                     self.lose(str(path))
+        self.importer.activity.rest()
         return done
 
     def _shots(self) -> list[Shot]:
@@ -223,6 +254,7 @@ class Intake:
         return shots
 
     def _frames(self, path: Path) -> int:
+        self.importer.activity.turn_to(path)
         return self.patience.structure(str(path)).frames
 
     def _waits(self, shot: Shot, partners: set[Key], now: float) -> bool:
@@ -241,7 +273,7 @@ class Intake:
         if self.full and now - self._space_at < SPACE_AGAIN:
             return False
         size = sum(self._files[str(path)].stand.size for path in shot.paths)
-        told, self._space_at = self.space.lacks(size), now
+        told, self._space_at = self.space.take(size), now
         if told and not self.live:
             raise ResourceError(told)
         if bool(told) != bool(self.full):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ class Queueing:
 class Options:
     """How files are imported: the user's facts, checked, with references as the project keeps them.
 
+    gain_shapes : sizes (y, x) of gain references that were looked at, by their place in the project
     references : resolved paths that are no recordings
     """
 
@@ -51,7 +52,7 @@ class Options:
     group: str | None = None
     link: bool = False
     delete_source: bool = False
-    gain_shape: tuple[int, int] | None = None
+    gain_shapes: Mapping[str, tuple[int, int] | None] = field(default_factory=dict)
     pattern: Pattern | None = None
     profile: profiles.Profile | None = None
     references: frozenset[Path] = frozenset()
@@ -80,8 +81,8 @@ def make_options(
     facts : values of :class:`Acquisition` by name, as text or numbers
     group : the group of the exposures; by default the name of the folder each comes from
     link : link to the raw files instead of copying them
-    delete_source : delete a recording once its copy was read back and compared and it has then been still for a minute,
-        for which an import waits at its end; never a folder, never with link
+    delete_source : delete a recording some time after its copy was read back and compared, see
+        :class:`focusnb.project.deleting.Deletion`; an import waits for that at its end; never a folder, never with link
     pattern : what their names tell, with fields: ``{specimen}_{tilt_angle}_{number}``
     microscope : name of the profile of the microscope that recorded them
     queueing : how they are queued; by default whoever processes the project finds them
@@ -93,10 +94,10 @@ def make_options(
         raise ParameterError("a linked file is needed where it lies: sources are deleted after copying only")
     given = checked_facts(project, facts or {})
     references: dict[str, Any] = {}
-    shape = None
+    shapes: dict[str, tuple[int, int] | None] = {}
     if gain_reference is not None:
         references["gain_reference"] = copy_reference(project, Path(gain_reference), "gain reference")
-        shape = _gain_shape(Path(gain_reference), report)
+        shapes[references["gain_reference"]] = gain_shape(Path(gain_reference), report)
     if defects is not None:
         references["defects"] = copy_reference(project, Path(defects), "defects file")
     if kind is not None:
@@ -104,15 +105,16 @@ def make_options(
     profile = None
     if microscope is not None:
         profile = profiles.read_profile(microscope)
-        if shape is None and profile.gain_reference is not None and "gain_reference" not in references:
-            shape = _gain_shape(profile.gain_reference, report)
+        looked_at = profile.gain_reference
         profile = profile.with_references(lambda path, label: copy_reference(project, path, label))
+        if looked_at is not None and "gain_reference" not in references:
+            shapes[str(profile.gain_reference)] = gain_shape(looked_at, report)
     return Options(
         facts={**given, **references},
         group=group,
         link=link,
         delete_source=delete_source,
-        gain_shape=shape,
+        gain_shapes=shapes,
         pattern=None if pattern is None else Pattern(pattern),
         profile=profile,
         references=frozenset(Path(path).resolve() for path in (gain_reference, defects) if path is not None),
@@ -150,7 +152,8 @@ def copy_reference(project: Project, path: Path, label: str) -> str:
     return str((folder / path.name).relative_to(project.folder))
 
 
-def _gain_shape(path: Path, report: ImportReport) -> tuple[int, int] | None:
+def gain_shape(path: Path, report: ImportReport) -> tuple[int, int] | None:
+    """The size (y, x) of a gain reference as it is read; None, and told, for one that cannot be used."""
     try:
         shape = gain.read_gain(path).shape
     except FormatError as error:

@@ -8,8 +8,9 @@ import json
 import os
 import re
 import shutil
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,6 @@ TIME_KEPT = 2.0
 """Seconds by which the time of a copy may differ from its source's where a file system keeps whole ones, or two."""
 
 _BLOCK = 4 << 20
-
 
 LOCK = ".lock"
 """File among the exposures that is locked where folders cannot be."""
@@ -64,12 +64,41 @@ def check_name(path: Path) -> None:
         raise FormatError(f"{str(path)!r}: its name is not UTF-8; rename it and import it again.") from None
 
 
-def place(source: Path, target: Path, *, link: bool) -> str:
-    """Copy or link a file to its place; returns the SHA-256 of its content."""
+@contextlib.contextmanager
+def staging(project: Project) -> Iterator[Path]:
+    """A folder in which files are made ready, gone when the block ends: to read a source may take for ever.
+
+    What is ready is moved to its place at one stroke (:func:`filling`, :func:`files.move_into_place`), so that nobody
+    waits for a source that does not answer.
+    """
+    exposures = project.folder / "exposures"
+    folder = files.temporary_path(exposures / f"{_STAGE}{socket.gethostname()}")
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+_STAGE = "incoming-"
+
+
+def sweep_stages(project: Project) -> None:
+    """Remove the folders in which killed processes of this host made files ready."""
+    for folder in (project.folder / "exposures").glob(f".{_STAGE}{socket.gethostname()}.part-*"):
+        if files.is_left_over(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def place(source: Path, target: Path, *, link: bool, progress: Callable[[int], object] | None = None) -> str:
+    """Copy or link a file to its place; returns the SHA-256 of its content.
+
+    progress : called with the bytes read so far
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     if not link:
-        return files.copy_verified(source, target)
-    digest = files.hash_file(source)
+        return files.copy_verified(source, target, progress=progress)
+    digest = files.hash_file(source, progress=progress)
     part = files.temporary_path(target)
     try:
         part.symlink_to(source.resolve())
@@ -137,12 +166,11 @@ def sweep(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def empty_folder(folder: Path) -> Path:
-    """The folder of raw files of an exposure to be; what an interrupted import left there is removed."""
-    if folder.is_dir():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    return folder
+def move_folder(folder: Path, target: Path) -> None:
+    """Move the raw files of an exposure to be to their place; what an interrupted import left there is removed."""
+    if target.is_dir():
+        shutil.rmtree(target)
+    files.move_into_place(folder, target)
 
 
 def stem(path: Path) -> str:
@@ -160,8 +188,11 @@ def as_name(text: str) -> str:
     return re.sub(r"[^\w.\-+]", "_", text).lstrip(".") or "exposure"
 
 
-def free_folder(project: Project, group: str, stem: str, source: Path) -> tuple[str, str]:
-    """A folder that no exposure has, and its name; one left by an interrupted import is used again."""
+def free_folder(project: Project, group: str, stem: str, content: str) -> tuple[str, str]:
+    """A folder that no exposure has, and its name; one left by an interrupted import is used again.
+
+    content : SHA-256 of the file that is to lie there
+    """
     e = schema.exposures.c
     folder_name = as_name(group)
     number = 1
@@ -170,18 +201,18 @@ def free_folder(project: Project, group: str, stem: str, source: Path) -> tuple[
         folder = f"exposures/{folder_name}/{name}"
         with project.library.read() as connection:
             taken = connection.execute(sa.select(e.id).where(e.folder == folder)).first() is not None
-        if not taken and _may_be_used(project.folder / folder, source):
+        if not taken and _may_be_used(project.folder / folder, content):
             return folder, name
         number += 1
 
 
-def _may_be_used(folder: Path, source: Path) -> bool:
+def _may_be_used(folder: Path, content: str) -> bool:
     """Whether a folder that no exposure owns holds nothing but what an interrupted import left, or this very file.
 
     What a library was rebuilt without is not overwritten by another file of the same name.
     """
     try:
         record = json.loads((folder / records.FILE_NAME).read_text())
-        return bool(record["content"] == files.hash_file(source))
+        return bool(record["content"] == content)
     except (OSError, ValueError, TypeError, KeyError):
         return not folder.exists() or all(path.name == "raw" or files.is_left_over(path) for path in folder.iterdir())

@@ -3,6 +3,7 @@
 [titan1]
 voltage = 300
 camera = "K3"
+camera_pixels = "5760x4092"        # of a camera that is not one of CAMERAS: its physical pixels, width and height
 gain_reference = "/data/references/titan1.mrc"
 
 [titan1.pixel_size]                # Å/px of a physical pixel of the camera, by magnification
@@ -52,6 +53,7 @@ class Profile:
 
     facts : what holds for everything it records
     pixel_sizes : Å/px of a physical pixel of the camera, by magnification
+    camera_pixels : physical pixels (y, x) of the camera, where the user tells them
     source : file and table, for messages
     """
 
@@ -59,6 +61,7 @@ class Profile:
     facts: Mapping[str, Any] = field(default_factory=dict)
     pixel_sizes: Mapping[float, float] = field(default_factory=dict)
     source: str = ""
+    camera_pixels: tuple[int, int] | None = None
 
     @property
     def gain_reference(self) -> Path | None:
@@ -123,7 +126,8 @@ def read_profile(name: str) -> Profile:
 def change_profile(name: str, values: Mapping[str, str | None]) -> Profile:
     """Write values of a profile, made where there is none; a value of None, or an empty one, is taken out of it.
 
-    values : facts by name, ``pixel_size@81000`` for the pixel size at a magnification; files become absolute paths
+    values : facts by name, ``pixel_size@81000`` for the pixel size at a magnification, ``camera_pixels`` for the
+        physical pixels of its camera as ``5760x4092``; files become absolute paths
 
     All are valid or none is written: ParameterError tells every fault. Tables of other microscopes, and what is written
     beside them, stay as they are.
@@ -187,11 +191,14 @@ def _check(path: Path, name: str, table: Any) -> Profile:
     if not isinstance(table, dict):
         raise ParameterError(f"{path}: {name} belongs to no microscope; write it below a line [name-of-the-microscope]")
     sizes: dict[float, float] = {}
+    pixels: tuple[int, int] | None = None
     given: dict[str, Any] = {}
     faults: list[str] = []
     for key, value in table.items():
         if key == "pixel_size" and isinstance(value, dict):
             sizes = _pixel_sizes(value, faults)
+        elif key == "camera_pixels":
+            pixels = _camera_pixels(value, faults)
         elif key in _NOT_OF_A_MICROSCOPE:
             faults.append(f"{key} is of an exposure, not of a microscope; take it out")
         elif isinstance(value, dict | list):
@@ -208,7 +215,15 @@ def _check(path: Path, name: str, table: Any) -> Profile:
         if reference in checked:
             checked[reference] = str((path.parent / Path(checked[reference]).expanduser()).absolute())
     ordered = {spec.name: checked[spec.name] for spec in Acquisition.specs() if spec.name in checked}
-    return Profile(name, ordered, sizes, where)
+    return Profile(name, ordered, sizes, where, pixels)
+
+
+def _camera_pixels(value: Any, faults: list[str]) -> tuple[int, int] | None:
+    found = re.fullmatch(r"(\d{2,6})\s*[x×]\s*(\d{2,6})", str(value).strip(), re.IGNORECASE)
+    if found is None:
+        faults.append(f"camera_pixels = {value!r} is no width and height; write for example 5760x4092")
+        return None
+    return int(found[2]), int(found[1])
 
 
 def _pixel_sizes(table: Mapping[str, Any], faults: list[str]) -> dict[float, float]:
@@ -234,6 +249,8 @@ def _magnification(text: str) -> float | None:
 def _as_table(profile: Profile) -> str:
     lines = [f"[{profile.name}]"]
     lines += [f"{key} = {_toml(value)}" for key, value in profile.facts.items()]
+    if profile.camera_pixels is not None:
+        lines.append(f'camera_pixels = "{profile.camera_pixels[1]}x{profile.camera_pixels[0]}"')
     if profile.pixel_sizes:
         lines += ["", f"[{profile.name}.pixel_size]"]
         for magnification in sorted(profile.pixel_sizes):

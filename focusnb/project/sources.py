@@ -61,7 +61,7 @@ class ImportSource(Declared):
     ) = None
     link: Annotated[bool, quantity("Link", help="Link to the files instead of copying them.")] = False
     delete_source: Annotated[
-        bool, quantity("Delete source", help="Delete a file once its copy was read back and compared.")
+        bool, quantity("Delete source", help="Delete a file some minutes after its copy was read back and compared.")
     ] = False
     kind: ExposureKind | None = None
     facts: Annotated[dict[str, Any], quantity("Facts", help="Of all exposures, as --set gives them.")] = {}  # noqa: RUF012

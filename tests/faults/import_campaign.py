@@ -32,7 +32,7 @@ from tests.projects import left_overs
 IMPORTER = """
 import os, random, sys, threading, time
 from pathlib import Path
-from focusnb.io import complete, folders
+from focusnb.io import complete, files, folders
 from focusnb.project import deleting, intake, watching
 complete.WITH_METADATA, complete.WHOLE, complete.UNSURE = 0.1, 0.25, 0.8
 intake.WITH_METADATA, intake.AGAIN, intake.SPACE_AGAIN = 0.1, (0.2, 1.0), 0.2
@@ -46,19 +46,30 @@ state = Path(sys.argv[2])
 now = time.time
 time.time = lambda: now() + random.choice((-86400.0, 0.0, 3600.0))  # the clock of this machine jumps
 
+def wait_where(what, path):
+    try:
+        while str(path).startswith((state / what).read_text() or "all"):
+            real_sleep(0.02)
+    except FileNotFoundError:
+        pass
+
 def listing(path):
-    while (state / "hang").exists() and str(path).startswith((state / "hang").read_text()):
-        real_sleep(0.02)
+    wait_where("listing hangs", path)
     return os.scandir(path)
 
-real_sleep = time.sleep
+def reading(stream, source):
+    wait_where("reading hangs", source)
+    return real_read(stream, source)
+
+real_sleep, real_read = time.sleep, files._read_block
+files._read_block = reading
 real_watcher = watching.Watcher
 watching.Watcher = lambda *arguments, **options: real_watcher(*arguments, scandir=listing, **options)
 with Project.open(sys.argv[1]) as project:
     watching.watch(project, lambda: read_sources(project.folder), print, threading.Event(), interval=0.05)
 """
 
-KINDS = ("killed", "root gone", "listing hangs", "disk full")
+KINDS = ("killed", "root gone", "listing hangs", "reading hangs", "disk full")
 
 
 @dataclass
@@ -225,8 +236,8 @@ class Campaign:
                 camera.rename(away)
                 time.sleep(0.7)
                 away.rename(camera)
-        elif kind == "listing hangs":
-            hang = self.state / "hang"
+        elif kind in ("listing hangs", "reading hangs"):
+            hang = self.state / kind
             hang.write_text(str(camera))
             time.sleep(1.0)
             hang.unlink()

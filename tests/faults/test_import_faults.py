@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,15 +17,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from focusnb.io import folders
 from focusnb.io.tiff import write_tiff
+from focusnb.processing import detached
+from focusnb.processing.court import sitting
 from focusnb.project import placing
 from focusnb.project.finding import find
 from focusnb.project.project import Project
-from focusnb.project.sources import make_source
+from focusnb.project.sources import add_source, make_source
 from focusnb.project.watching import Watcher
 from tests.faults.import_campaign import Campaign
 from tests.projects import left_overs, make_project
 from tests.unprivileged import run_as_nobody
+from tests.waiting import wait_until
 
 
 @pytest.mark.slow
@@ -30,14 +37,15 @@ def test_sixty_files_under_faults_of_every_kind(small_disk: Callable[[float], Pa
     seed = int(os.environ.get("FOCUSNB_SEED", "6"))
     campaign = Campaign(small_disk(30), tmp_path / "session", files=60, seed=seed, small_disk=True)
     try:
-        figures = campaign.run(["killed", "killed", "root gone", "listing hangs", "disk full"], limit=120, pause=0.02)
+        faults = ["killed", "killed", "root gone", "listing hangs", "reading hangs", "disk full"]
+        figures = campaign.run(faults, limit=120, pause=0.02)
     finally:
         campaign.close()
     print(figures.row())
     assert figures.notes == [], f"seed {seed}"
     assert figures.faultless(), figures.row()
     assert (figures.imported, figures.deleted) == (60, 30)
-    assert sum(figures.faults.values()) == 5
+    assert sum(figures.faults.values()) == 6
 
 
 def movies(folder: Path, *names: str) -> list[Path]:
@@ -159,3 +167,101 @@ def test_folders_are_filled_one_at_a_time_where_only_files_can_be_locked(
             with placing.filling(project), pytest.raises(BlockingIOError):
                 real(other.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
             real(other.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_the_court_does_not_wait_for_a_folder_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead, answers, real = tmp_path / "dead", threading.Event(), Path.resolve
+
+    def resolve(path: Path, strict: bool = False) -> Path:
+        if path == dead:
+            answers.wait()
+        return real(path, strict)
+
+    monkeypatch.setattr(folders, "PATIENCE", 0.1)
+    monkeypatch.setattr(folders, "_silent", {})
+    with make_project(tmp_path / "project", steps=False) as project:
+        add_source(project, make_source({"folders": [dead]}))
+        monkeypatch.setattr(Path, "resolve", resolve)
+        watched = sitting._watched(project, [dead / "grid"])
+    answers.set()
+    assert watched is not None
+    assert watched.name == "dead"
+
+
+HANGING = """
+import sys, time
+from focusnb.io import complete, files
+from focusnb.project import activity, watching
+complete.WITH_METADATA, complete.WHOLE = 0.1, 0.2
+activity.SILENT, activity.LEAVE, watching.LEAVE = 0.5, 0.5, 0.5
+dead, real = sys.argv.pop(1), files._read_block
+
+def read(stream, source):
+    if str(source).startswith(dead):
+        time.sleep(3600)  # in the system, as a server that is gone keeps whoever reads from it
+    return real(stream, source)
+
+files._read_block = read
+from focusnb.cli import main
+sys.argv[0] = "focusnb"
+main()
+"""
+
+
+def names(project: Path) -> list[str]:
+    with Project.open(project) as opened:
+        return sorted(opened.table().exposure)
+
+
+def test_a_serving_process_goes_on_and_ends_in_good_order_while_a_source_hangs(tmp_path: Path) -> None:
+    dead, good = tmp_path / "dead", tmp_path / "good"
+    movies(dead, "a.tif")
+    movies(good, "b.tif")
+    with make_project(tmp_path / "project") as project:
+        for camera in (dead, good):
+            add_source(project, make_source({"folders": [camera]}))
+        folder = project.folder
+    log = folder / "logs" / "serve.log"
+    command = [sys.executable, "-c", HANGING, str(dead), "serve", str(folder), "--foreground", "--workers", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as serving:
+        wait_until(lambda: log.is_file() and "has not answered" in log.read_text())
+        movies(good, "b.tif", "c.tif")
+
+        def processed() -> bool:
+            with Project.open(folder) as opened:
+                return {"b", "c"} == set(opened.table().dropna(subset=["processed_at"]).exposure)
+
+        wait_until(processed)
+        with Project.open(folder) as opened:
+            assert detached.stop(opened)
+        _, errors = serving.communicate(timeout=30)
+    assert (serving.returncode, errors) == (0, "")
+    told = log.read_text()
+    assert f"source dead: {dead / 'a.tif'}: has not answered for 0 s; check the mount it is on and its server" in told
+    assert f"source dead: {dead / 'a.tif'} does not answer, so it is left as it is" in told
+    # the next one finds the server well, and nothing half
+    with Project.open(folder) as project:
+        assert project.add(dead).added == [3]
+    assert left_overs(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "number", "status"),
+    [([], signal.SIGINT, 1), (["--watch"], signal.SIGTERM, 0)],
+    ids=["once", "watching"],
+)
+def test_an_import_ends_at_a_signal_while_a_file_hangs(
+    tmp_path: Path, options: list[str], number: int, status: int
+) -> None:
+    movies(tmp_path / "dead", "a.tif")
+    make_project(tmp_path / "project", steps=False).close()
+    command = [sys.executable, "-c", HANGING, str(tmp_path / "dead"), "import", str(tmp_path / "project")]
+    with subprocess.Popen([*command, str(tmp_path / "dead"), *options], stderr=subprocess.PIPE, text=True) as importing:
+        assert importing.stderr is not None
+        said = iter(importing.stderr.readline, "")
+        assert any("has not answered" in line for line in said)
+        importing.send_signal(number)
+        _, errors = importing.communicate(timeout=30)
+    assert importing.returncode == status
+    assert "does not answer, so" in errors
+    assert names(tmp_path / "project") == []

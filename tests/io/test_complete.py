@@ -146,9 +146,9 @@ def test_the_structure_of_every_format(tmp_path: Path) -> None:
     write_mrc(tmp_path / "a.mrc", np.stack([image] * 4), pixel_size=1.0)
     write_eer(tmp_path / "a.eer", [[(0, 0)]] * 5, (16, 20), CODINGS["8+4"])
     movie(tmp_path / "a.tif", 3)
-    for name, frames in (("a.mrc", 4), ("a.eer", 5), ("a.tif", 3)):
+    for name, frames, shape in (("a.mrc", 4, (6, 8)), ("a.eer", 5, (16, 20)), ("a.tif", 3, (8, 12))):
         path = tmp_path / name
-        assert read_structure(path) == complete.Structure(True, frames), name
+        assert read_structure(path) == complete.Structure(True, frames, shape=shape), name
         content = path.read_bytes()
         for cut in (len(content) - 1, len(content) // 2, 100, 0):
             path.write_bytes(content[:cut])

@@ -224,3 +224,20 @@ def test_a_link_in_a_circle_hides_nothing_beside_it(tmp_path: Path) -> None:
         [],
         [str(tmp_path / "b.tif"), str(tmp_path / "c.tif")],
     )
+
+
+def test_where_a_file_system_is_mounted_is_told_without_asking_it() -> None:
+    assert folders.mount_of("/proc/self/fd") == ("/proc", "proc")
+    point, kind = folders.mount_of("/no/such/folder")
+    assert "/no/such/folder".startswith(point)
+    assert bool(point) == bool(kind)
+
+
+def test_a_root_that_was_silent_is_shown_anew(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_text("1")
+    tree = Tree(tmp_path, patterns=["*.tif"])
+    assert list(tree.look().files) == [str(tmp_path / "a.tif")]
+    tree.settle(str(tmp_path / "a.tif"))
+    assert not tree.look().files
+    tree.unsettle(str(tmp_path))
+    assert list(tree.look().files) == [str(tmp_path / "a.tif")]

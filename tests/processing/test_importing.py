@@ -12,17 +12,24 @@ import pytest
 
 from focusnb.errors import ParameterError
 from focusnb.processing import importing
+from focusnb.processing.executors import InlineExecutor
 from focusnb.processing.importing import check_during, queueing_of, run_during, watch_sources
 from focusnb.project import tasks
 from focusnb.project.options import Queueing
 from focusnb.project.project import Project
 from focusnb.project.sources import add_source, make_source
-from tests.projects import CHAIN, make_project, process, statuses, write_shots
+from focusnb.steps.base import Cost
+from tests.projects import CHAIN, left_overs, make_project, process, statuses, write_shots
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     return make_project(tmp_path / "project")
+
+
+def inline(cost: Cost) -> InlineExecutor:
+    """No worker process: what is tested runs at once."""
+    return InlineExecutor()
 
 
 def queueing(**options: Any) -> Queueing:
@@ -45,6 +52,7 @@ def watch_until(
         if done():
             stop.set()
 
+    options = {"make": inline, **options}
     try:
         watch_sources(project, lambda: sources, told.append, stop, served=True, on_added=added, **options)
     finally:
@@ -56,7 +64,7 @@ def test_steps_during_import_run_in_order_before_anything_else(project: Project,
     ids = import_shots(project, tmp_path / "camera", how, a="1\n", b="1\n2\n", c="fail scale\n")
     assert tasks.counts(project.library) == {"held": 3}
     told: list[str] = []
-    assert run_during(project, told.append) == 3
+    assert run_during(project, told.append, make=inline) == 3
     table = project.table()
     assert table.level.notna().all()
     assert list(table.scaled.dropna()) == [2.0, 4.0]
@@ -64,7 +72,7 @@ def test_steps_during_import_run_in_order_before_anything_else(project: Project,
     runs = project.runs()
     assert list(runs[runs.step == "load"].sort_values("started_at").exposure_id) == ids
     assert tasks.counts(project.library) == {"queued": 3}
-    assert run_during(project, told.append) == 0
+    assert run_during(project, told.append, make=inline) == 0
     # what is left is done by whoever processes the project, and nothing twice
     process(project)
     assert statuses(project) == {"a": "done", "b": "done", "c": "failed"}
@@ -88,7 +96,7 @@ def test_an_import_that_was_interrupted_takes_up_its_steps(project: Project, tmp
 
 def test_what_is_not_to_be_processed_stays_held(project: Project, tmp_path: Path) -> None:
     import_shots(project, tmp_path / "camera", queueing(during=("load",), held=True), a="1\n")
-    run_during(project, lambda text: None)
+    run_during(project, lambda text: None, make=inline)
     assert tasks.counts(project.library) == {"held": 1}
     assert tasks.before_release(project.library) == [], "they are not run again"
     assert project.table().level.notna().all()
@@ -97,7 +105,7 @@ def test_what_is_not_to_be_processed_stays_held(project: Project, tmp_path: Path
 def test_a_step_that_is_gone_is_told_and_holds_up_nothing(project: Project, tmp_path: Path) -> None:
     import_shots(project, tmp_path / "camera", queueing(during=("nonsense",)), a="1\n")
     told: list[str] = []
-    run_during(project, told.append)
+    run_during(project, told.append, make=inline)
     (line,) = told
     assert "nonsense" in line
     assert tasks.counts(project.library) == {"queued": 1}
@@ -154,16 +162,52 @@ def test_a_fault_with_one_exposure_during_import_holds_up_no_other(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import_shots(project, tmp_path / "camera", queueing(during=("load",)), a="1\n", b="2\n")
-    real = importing.run_now
+    real = importing.DuringImport._run
 
-    def run(project: Project, steps: Any, exposure: int) -> Any:
+    def run(self: Any, exposure: int, steps: Any) -> Any:
         if exposure == 1:
             raise ValueError("a fault of ours")
-        return real(project, steps, exposure)
+        return real(self, exposure, steps)
 
-    monkeypatch.setattr(importing, "run_now", run)
+    monkeypatch.setattr(importing.DuringImport, "_run", run)
     told: list[str] = []
-    assert run_during(project, told.append) == 2
+    assert run_during(project, told.append, make=inline) == 2
     assert any("a fault of ours" in line for line in told)
     assert tasks.counts(project.library) == {"queued": 2}
     assert project.table().level.notna().tolist() == [False, True]
+
+
+def test_a_step_that_hangs_or_dies_during_import_ends_alone_and_its_exposure_is_released(
+    project: Project, tmp_path: Path
+) -> None:
+    # one that dies is tried again when the project is processed: it may have died of something else
+    died = tmp_path / "died"
+    texts = {"a": "1\n", "b": f"once load {died}\n", "c": "sleep load 600\n"}
+    import_shots(project, tmp_path / "camera", queueing(during=("load",)), **texts)
+    told: list[str] = []
+    assert run_during(project, told.append, timeout=1.5) == 3
+    assert tasks.counts(project.library) == {"queued": 3}
+    dead, hung = told
+    assert hung.startswith("load during import: c: load was not done after 1.5 s and was stopped")
+    assert dead == "steps during import: b: its worker died while it was processed; it is processed with the others"
+    assert project.table().level.notna().tolist() == [True, False, False]
+    assert left_overs(project.folder) == []
+    process(project)
+    assert statuses(project) == {"a": "done", "b": "done", "c": "failed"}
+
+
+def test_an_import_that_is_to_end_does_not_wait_for_a_step_that_hangs(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "FINISHES", 0.1)
+    import_shots(project, tmp_path / "camera", queueing(during=("load",)), a="sleep load 600\n")
+    stop = threading.Event()
+    during = importing.DuringImport(project, lambda text: None, stopped=stop.is_set)
+    threading.Timer(3.0, stop.set).start()
+    try:
+        assert during.run() == 0
+    finally:
+        during.close()
+    assert tasks.counts(project.library) == {"held": 1}
+    assert len(tasks.before_release(project.library)) == 1, "the next import takes it up"
+    assert left_overs(project.folder) == []

@@ -111,10 +111,20 @@ def test_doses_that_exclude_each_other_are_told() -> None:
     ("gain", "candidates", "words"),
     [
         ((10, 12), {}, None),
-        ((12, 10), {}, "the gain reference is 10×12 px; give the right gain reference or its rotation"),
+        (
+            (12, 10),
+            {},
+            "the gain reference is 10×12 px: turned by 90° it fits; import again with --set gain_rotation=1 or "
+            "gain_rotation=3",
+        ),
         ((12, 10), {"gain_rotation": {"set": 1}}, None),
         ((12, 10), {"gain_rotation": {"profile": 3}}, None),
-        ((12, 10), {"gain_rotation": {"profile": 3, "set": 2}}, "10×12 px; give the right gain reference"),
+        (
+            (12, 10),
+            {"gain_rotation": {"profile": 3, "set": 2}},
+            "turned 2 × 90°, is 10×12 px: turned by 90° it fits; import again with --set gain_rotation=3 or "
+            "gain_rotation=1",
+        ),
         ((20, 24), {}, "24×20 px: the gain reference is of super-resolution and the movie is not"),
         (
             (5, 6),
@@ -122,7 +132,7 @@ def test_doses_that_exclude_each_other_are_told() -> None:
             "6×5 px: the movie is of super-resolution and the gain reference is not; give the gain reference of",
         ),
         ((24, 20), {"gain_rotation": {"set": 1}}, "24×20 px: the gain reference is of super-resolution"),
-        ((11, 12), {}, "the frames are 12×10 px and the gain reference is 12×11 px; give the right"),
+        ((11, 12), {}, "the frames are 12×10 px and the gain reference is 12×11 px; give the gain reference of this"),
     ],
 )
 def test_a_gain_of_another_size_is_told_with_both(
@@ -131,6 +141,14 @@ def test_a_gain_of_another_size_is_told_with_both(
     told = facts.gain_contradiction((10, 12), gain, candidates)
     assert (told is None) == (words is None)
     assert told is None or str(words) in told.sentence
+
+
+def test_a_gain_of_another_grid_is_brought_to_that_of_an_eer_movie_and_of_no_other() -> None:
+    for gain in ((10, 12), (20, 24), (5, 6)):
+        assert facts.gain_contradiction((10, 12), gain, {}, scaled=True) is None
+    told = facts.gain_contradiction((10, 12), (40, 48), {}, name="a.gain", scaled=True)
+    assert told is not None
+    assert "the frames are 12×10 px and the gain reference a.gain is 48×40 px" in told.sentence
 
 
 def test_a_disagreement_is_told_once_at_import_and_again_with_facts_given_later(

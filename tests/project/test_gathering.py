@@ -269,7 +269,7 @@ def test_contradictions_are_told_once_a_session(tmp_path: Path) -> None:
         "exposure dose is 20 e⁻/Å² by --set and 48 e⁻/Å² by the metad",
         "pixel size is 1.06 Å/px by --set and 0.53 Å/px by the metada",
         "the file holds 3 frames and the metadata say 40; those 3 are",
-        "the frames are 96×64 px and the gain reference is 48×32 px: ",
+        "the frames are 96×64 px and the gain reference reference.mrc",
     ]
 
 

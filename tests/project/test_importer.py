@@ -15,6 +15,8 @@ from focusnb.errors import FocusError, ParameterError
 from focusnb.io.mrc import write_mrc
 from focusnb.io.tiff import write_tiff
 from focusnb.project import importer
+from focusnb.project.gathering import ImportReport
+from focusnb.project.pairing import Pairing
 from focusnb.project.project import Project
 from focusnb.steps.base import built_in_steps
 from tests.projects import left_overs, make_project, write_shots
@@ -180,14 +182,45 @@ def test_a_gain_of_the_wrong_size_is_told_once_with_both_sizes(empty: Project, t
     write_mrc(gain, np.ones((11, 12), np.float32), pixel_size=1.0)
     report = empty.add(tmp_path / "camera", gain_reference=gain)
     assert report.messages == [
-        "0.tif (and 3 more): the frames are 12×10 px and the gain reference is 12×11 px; give the right gain reference "
-        "or its rotation and import again"
+        "0.tif (and 3 more): the frames are 12×10 px and the gain reference reference.mrc is 12×11 px; give the gain "
+        "reference of this camera and recording mode and import again"
     ]
     write_mrc(gain, np.ones((12, 10), np.float32), pixel_size=1.0)
-    assert len(empty.add(tmp_path / "camera", gain_reference=gain).updated) == 4
+    turned = empty.add(tmp_path / "camera", gain_reference=gain)
+    assert len(turned.updated) == 4
+    assert turned.messages == [
+        "0.tif (and 3 more): the frames are 12×10 px and the gain reference reference.mrc is 10×12 px: turned by 90° "
+        "it fits; import again with --set gain_rotation=1 or gain_rotation=3"
+    ]
     again = empty.add(tmp_path / "camera", gain_reference=gain, facts={"gain_rotation": "1"})
     assert len(again.updated) == 4
     assert again.messages == []
+
+
+@pytest.mark.parametrize("how", ["metadata", "later metadata", "set"])
+def test_a_gain_that_others_name_is_compared_with_the_frames_too(empty: Project, tmp_path: Path, how: str) -> None:
+    camera = tmp_path / "camera"
+    gain = camera / "CountRef_1.mrc"
+    for number in range(3):
+        movie(camera / f"{number}.tif", seed=number)
+    write_mrc(gain, np.ones((20, 24), np.float32), pixel_size=1.0)
+    if how == "later metadata":
+        empty.add(camera)
+    for number in range(3) if how != "set" else ():
+        (camera / f"{number}.tif.mdoc").write_text("Voltage = 300\n\n[FrameSet = 0]\nGainReference = CountRef_1.mrc\n")
+    if how == "later metadata":
+        report = ImportReport()
+        importing = importer.Importer(empty, importer.make_options(empty, report), report, Pairing(), [camera])
+        for number in range(3):
+            assert importing.add_metadata(number + 1, camera / f"{number}.tif.mdoc")
+    else:
+        report = empty.add(camera, facts={"gain_reference": str(gain)} if how == "set" else {})
+    (told,) = [message for message in report.messages if "gain reference" in message and "px" in message]
+    assert told == (
+        "0.tif (and 2 more): the frames are 12×10 px and the gain reference CountRef_1.mrc is 24×20 px: the gain "
+        "reference is of super-resolution and the movie is not; give the gain reference of the recording mode, or one "
+        "averaged or repeated 2×2, and import again"
+    )
 
 
 def test_a_gain_that_is_no_number_is_told_and_used(empty: Project, tmp_path: Path) -> None:
@@ -250,6 +283,8 @@ import os, sys
 from pathlib import Path
 from focusnb.io import files
 from focusnb.project import importer, storing
+from focusnb.project.gathering import ImportReport
+from focusnb.project.pairing import Pairing
 from focusnb.project.project import Project
 
 def die(*arguments, **options):

@@ -212,7 +212,31 @@ def test_a_pixel_size_is_chosen_by_magnification_and_grid(candidates: dict[str, 
     facts, told = pixel_size({"magnification": {"metadata": 105000}, **candidates})
     assert facts["pixel_size"] == pytest.approx(expected)
     assert facts["voltage"] == 300
-    assert told == []
+    unclear = candidates.get("width", {}).get("header") in (100, 4092) and candidates["height"]["header"] != 5760
+    assert [line.partition(" has ")[0] for line in told] == ["microscope titan1"] * unclear
+
+
+def test_frames_of_an_unknown_camera_are_told_until_the_profile_knows_its_pixels() -> None:
+    known = {"magnification": {"set": 81000}, "width": {"header": 8192}, "height": {"header": 8192}}
+    facts, told = pixel_size({**known, "camera": {"metadata": "Apollo"}})
+    assert facts["pixel_size"] == 1.06
+    assert told == [
+        "microscope titan1 has pixel sizes of the camera's physical pixels, and nothing tells whether frames of "
+        "8192×8192 px of the camera Apollo are of these or finer: they are taken as these; if that is wrong give --set "
+        "super_resolution=2, and for good the physical pixels of the camera with 'focusnb microscope set titan1 "
+        "camera_pixels=WIDTHxHEIGHT'"
+    ]
+    assert pixel_size({**known, "pixel_size": {"set": 0.53}})[1] == [], "somebody knows better"
+    change_profile("titan1", {"camera_pixels": "4096×4096", "pixel_size@81000": "1.06"})
+    profile = read_profile("titan1")
+    assert (profile.camera_pixels, profile.facts) == ((4096, 4096), {})
+    assert pixel_size(known, profile) == ({"super_resolution": 2, "pixel_size": 0.53}, [])
+    change_profile("titan1", {"voltage": "200"})
+    assert read_profile("titan1").camera_pixels == (4096, 4096), "another change keeps it"
+    with pytest.raises(ParameterError, match="camera_pixels = 'many' is no width and height; write for example"):
+        change_profile("titan1", {"camera_pixels": "many"})
+    change_profile("titan1", {"camera_pixels": ""})
+    assert read_profile("titan1").camera_pixels is None
 
 
 def test_the_camera_of_the_profile_tells_super_resolution() -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,9 @@ from focusnb.io.movies import open_movie
 from focusnb.io.mrc import write_mrc
 from focusnb.io.tiff import write_tiff
 from focusnb.project import gathering, placing, watching
-from focusnb.project.deleting import STILL
+from focusnb.project.deleting import STILL, WITHOUT_METADATA, WITHOUT_OTHERS
 from focusnb.project.finding import find
-from focusnb.project.intake import FOR_A_MOVIE, FOR_A_PARTNER
+from focusnb.project.intake import FOR_A_MOVIE, FOR_A_PARTNER, Space, UnderWay
 from focusnb.project.options import Queueing
 from focusnb.project.project import Project
 from focusnb.project.sources import make_source
@@ -33,6 +34,9 @@ from tests.project.trees import differing, write_epu, write_leginon, write_seria
 from tests.projects import left_overs, make_project
 
 SHAPE = (10, 12)
+
+ALONE = STILL * WITHOUT_METADATA * WITHOUT_OTHERS
+"""Seconds until a movie without metadata is deleted that is the only one."""
 
 
 class Clock:
@@ -58,14 +62,14 @@ class Watched:
             self.watcher.close()
         self.watcher = Watcher(self.project, self.source, self.told.append, queueing=self.queueing, clock=self.clock)
 
-    def pass_by(self, seconds: float) -> list[int]:
-        """Let time go on; returns ids of new exposures."""
+    def pass_by(self, seconds: float, by: float = 0.5) -> list[int]:
+        """Let time go on, in steps of so many seconds; returns ids of new exposures."""
         end, added = self.clock.now + seconds, []
         while True:
             added += self.watcher.step()
             if self.clock.now >= end:
                 return added
-            self.clock.now += min(0.5, end - self.clock.now)
+            self.clock.now += min(by, end - self.clock.now)
 
     @property
     def names(self) -> list[str]:
@@ -395,6 +399,9 @@ def test_a_source_is_deleted_once_its_copy_is_verified_and_only_then(project: Pr
     assert sorted(watched.names) == ["a", "broken", "linked"]
     assert len(list((camera / "x").iterdir())) == 5, "nothing is deleted before it was still for long enough"
     watched.pass_by(STILL)
+    assert not (camera / "x" / "a.tif").exists()
+    assert (camera / "x" / "a_avg.mrc").exists(), "no metadata tell that it is all"
+    watched.pass_by(STILL * (WITHOUT_METADATA - 1), by=20)
     left = sorted(path.name for path in (camera / "x").iterdir())
     assert left == ["a.tif.mdoc", "broken.tif", "linked.tif"], "metadata, what is not whole, and links stay"
     assert outside.exists()
@@ -408,13 +415,15 @@ def test_what_could_not_be_read_back_is_neither_imported_nor_deleted(
     path = movie(camera / "a.tif")
     watched = Watched(project, camera, delete_source=True)
     real = files.hash_file
-    monkeypatch.setattr(files, "hash_file", lambda name: "0" * 64 if ".part-" in str(name) else real(name))
+    monkeypatch.setattr(
+        files, "hash_file", lambda name, **options: "0" * 64 if name.suffix != ".tif" else real(name, **options)
+    )
     watched.pass_by(UNSURE)
     assert (watched.names, path.exists()) == ([], True)
     assert any("differs from" in line and "It is tried again." in line for line in watched.told)
     assert left_overs(project.folder) == []
     monkeypatch.setattr(files, "hash_file", real)
-    watched.pass_by(90 + STILL)
+    watched.pass_by(90 + ALONE, by=20)
     assert (watched.names, path.exists()) == (["a"], False)
 
 
@@ -427,7 +436,8 @@ def test_a_source_imported_before_is_deleted_only_if_its_copy_is_still_good(proj
     copy.write_bytes(bytes(copy.stat().st_size))  # the project's disk went bad
     os.utime(copy, ns=(stamp, stamp))
     watched = Watched(project, camera, delete_source=True)
-    watched.pass_by(WHOLE + STILL)
+    watched.pass_by(WHOLE)
+    watched.pass_by(STILL * WITHOUT_METADATA, by=20)
     assert [path.name for path in camera.iterdir()] == ["b.tif"]
 
 
@@ -442,7 +452,7 @@ def test_a_movie_that_grows_after_a_pause_is_one_exposure_and_not_deleted_while_
     with open(camera / "a.tif", "wb") as writing:
         writing.write(begun.read_bytes())
         writing.flush()
-        watched.pass_by(2 * STILL)
+        watched.pass_by(2 * ALONE, by=20)
         assert watched.names == ["a"]
         assert (camera / "a.tif").exists(), "somebody has it open"
         writing.seek(0)
@@ -451,7 +461,7 @@ def test_a_movie_that_grows_after_a_pause_is_one_exposure_and_not_deleted_while_
     assert (watched.names, list(project.table().frame_count)) == (["a"], [6])
     assert project.path(1, "movie").read_bytes() == whole.read_bytes()
     assert (camera / "a.tif").exists()
-    watched.pass_by(STILL + 1)
+    watched.pass_by(ALONE + 1, by=20)
     assert not (camera / "a.tif").exists()
     assert any("which was renewed" in line for line in watched.told)
 
@@ -464,7 +474,7 @@ def test_a_source_that_changes_before_it_is_deleted_stays(project: Project, came
     content = path.read_bytes()[:-1] + b"\1"
     path.write_bytes(content)
     watched.watcher.intake.importer.deletion.step()  # type: ignore[union-attr]
-    watched.clock.now += STILL
+    watched.clock.now += ALONE
     watched.watcher.intake.importer.deletion.step()  # type: ignore[union-attr]
     assert path.read_bytes() == content
     assert any("has changed since it was copied" in line for line in watched.told)
@@ -796,6 +806,16 @@ def test_a_disk_without_room_ends_an_import_with_both_numbers(project: Project, 
     with pytest.raises(ResourceError, match=r"GB are free, .* GB are to be imported and 1e\+09 GB are kept free"):
         once(project, a, clock=Clock(), reserve=1e9)
     assert project.table().empty
+
+
+def test_room_that_other_sources_are_about_to_fill_is_no_room(tmp_path: Path) -> None:
+    disk = SimpleNamespace(total=100_000_000_000, free=12_000_000_000)
+    shared = UnderWay()
+    one, two = (Space(tmp_path, 1e9, lambda folder: disk, shared) for _ in range(2))
+    assert one.take(6_000_000_000) == ""
+    assert "12 GB are free, 12 GB are to be imported and 1 GB are kept free" in two.take(6_000_000_000)
+    one.give_back()
+    assert two.take(6_000_000_000) == ""
 
 
 def test_options_that_exclude_each_other_are_refused(project: Project, camera: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from focusnb.errors import FocusError, ParameterError
+from focusnb.io.folders import ask
 from focusnb.processing.court import CHECKS, Bench, Verdict, Witness
 from focusnb.processing.court.bench import cannot_tell
 from focusnb.processing.court.cures import common
@@ -121,8 +122,10 @@ def _watched(project: Project, folders: list[Path]) -> ImportSource | None:
     except FocusError:
         return None
     for one in sources:
-        if folders and any(folders[-1].is_relative_to(Path(folder).resolve()) for folder in one.folders):
-            return one
+        for folder in one.folders if folders else ():
+            # on a server that is gone a folder would keep the court waiting
+            if folders[-1].is_relative_to(ask(folder, Path(folder).resolve, otherwise=Path(folder))):
+                return one
     return None
 
 

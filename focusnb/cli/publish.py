@@ -105,7 +105,7 @@ def _once(project: Any, address: str, settings: PublishSettings) -> None:
     from focusnb.monitoring.publish import Publisher
     from focusnb.monitoring.snapshot import make_snapshot
 
-    report = Publisher(address).publish(make_snapshot(project, settings=settings))
+    report = Publisher(address).publish(make_snapshot(project, settings=settings, keep=True))
     place, size = shown_address(address), report.bytes / 1e3
     say(f"Published to {place}: {report.written} files, {size:.0f} kB; open index.html there")
 
@@ -117,7 +117,7 @@ def _follow(project: Any, address: str, settings: PublishSettings) -> None:
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     follower = Follower(Publisher(address), tell=say)
-    maker = SnapshotMaker(project)
+    maker = SnapshotMaker(project, keep=True)
     say(f"Publishing to {shown_address(address)} every {settings.refresh:g} s; Ctrl-C ends it")
     try:
         while True:

@@ -43,6 +43,9 @@ RESERVE_NAME = ".reserve"
 RESERVE = 65536
 """Bytes given up when the disk is full: about two hundred events."""
 
+PIECE = 4096
+"""Bytes of the reserve given up at a time, a block of most file systems."""
+
 EVERYTHING = "*"
 """Mutes every rule."""
 
@@ -228,7 +231,7 @@ class AlertBook:
         """Lay aside the room that alerts need on a full disk, unless it is there."""
         path = self.folder / RESERVE_NAME
         try:
-            if path.exists():
+            if path.exists() and path.stat().st_size >= RESERVE:
                 return
             self.folder.mkdir(exist_ok=True)
             # random: a file system that compresses would keep no room for zeros
@@ -239,26 +242,41 @@ class AlertBook:
     def _write(self, event: str, identity: str, at: float, **more: Any) -> None:
         line = json.dumps({"event": event, "alert": identity, "at": round(at, 3), **more}, ensure_ascii=False)
         try:
-            try:
-                self._append(line)
-            except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                    raise
-                (self.folder / RESERVE_NAME).unlink(missing_ok=True)
-                self._append(line)
+            while True:
+                try:
+                    self._append(line)
+                    break
+                except OSError as error:
+                    if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._give_up_reserve():
+                        raise
         except OSError as error:
             raise ProjectError(
                 f"{self.path}: cannot be written ({error.strerror}); make room or give access"
             ) from error
         self._catch_up()
 
+    def _give_up_reserve(self) -> bool:
+        """Give up a piece of the reserve, not all: what is given up others may take first. False where none is left."""
+        path = self.folder / RESERVE_NAME
+        try:
+            left = path.stat().st_size - PIECE
+            if left > 0:
+                os.truncate(path, left)
+            else:
+                path.unlink()
+        except OSError:  # it is gone, or another user's
+            return False
+        return True
+
     def _append(self, line: str) -> None:
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o664)
         try:
-            # whoever wrote before may have died in the middle of a line, or found the disk full there
+            # whoever wrote before may have died in the middle of a line
+            size = os.fstat(handle).st_size
             start = b"" if _ends_with_line(self.path) else b"\n"
             content = start + line.encode() + b"\n"
             if os.write(handle, content) < len(content):
+                os.ftruncate(handle, size)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(handle)
         finally:

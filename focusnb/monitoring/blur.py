@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from focusnb.errors import FormatError
 from focusnb.ops.drawing import letter_size, round_below
 from focusnb.ops.fourier import crop_fourier
+
+MOST_PIXELS = 1 << 24
+"""Of a preview: what is larger is none, and blurring it would take the memory of the host."""
+
+_LARGEST = 64 << 20  # bytes of its file
 
 
 def blur_image(grey: np.ndarray, *, pixel_size: float, cutoff: float) -> np.ndarray:
@@ -40,7 +48,7 @@ def blurred_png(content: bytes, *, pixel_size: float, cutoff: float) -> bytes:
 
     The bar is taken out first: blurred it would be a smear. ``pixel_size`` is that of the preview, in Å/px.
     """
-    grey = np.asarray(Image.open(io.BytesIO(content)).convert("L"), dtype=np.float64)
+    grey = np.asarray(_decoded(open_picture(content), "L"), dtype=np.float64)
     grey = _without_scale_bar(grey, pixel_size)
     smooth = blur_image(grey, pixel_size=pixel_size, cutoff=cutoff)
     return encode_png(np.rint(np.clip(smooth, 0, 255)).astype(np.uint8))
@@ -55,13 +63,13 @@ def thumbnail(
     0 does not blur. Returns (y, x) uint8, top row first. Blurred it is made from no more than what is left of the
     preview's spectrum, so that becoming small adds nothing beyond the cut-off.
     """
-    picture = Image.open(io.BytesIO(content)).convert("L")
+    picture = open_picture(content)
     step = pixel_size(picture.size)
     if step is None and cutoff:
         return None
     scale = min(1.0, side / max(picture.size))
     width, height = (max(1, round(scale * length)) for length in picture.size)
-    grey = np.asarray(picture, dtype=np.float64)
+    grey = np.asarray(_decoded(picture, "L"), dtype=np.float64)
     if step is not None:
         grey = _without_scale_bar(grey, step)
     if step is not None and cutoff:
@@ -73,8 +81,38 @@ def thumbnail(
 
 def plain_png(content: bytes) -> bytes:
     """Write the pixels of a picture anew, and nothing else that its file carried."""
-    picture = Image.open(io.BytesIO(content))
-    return encode_png(np.asarray(picture.convert("L" if picture.mode in ("L", "I;16", "1") else "RGB")))
+    picture = open_picture(content)
+    return encode_png(np.asarray(_decoded(picture, "L" if picture.mode in ("L", "I;16", "1") else "RGB")))
+
+
+def read_picture(path: Path) -> bytes:
+    """The bytes of a picture's file; OSError or FormatError where it is none, as a pipe, on which one would wait."""
+    if not path.is_file():
+        raise FormatError(f"{path}: is no file")
+    if (size := path.stat().st_size) > _LARGEST:
+        raise FormatError(f"{path}: has {size / 1e6:.0f} MB, a preview at most {_LARGEST / 1e6:.0f} MB")
+    return path.read_bytes()
+
+
+def open_picture(content: bytes) -> Image.Image:
+    """Open a picture whose pixels are not read yet; FormatError for what is none or too large for a preview."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it is told below
+            picture = Image.open(io.BytesIO(content))
+    except Exception as error:  # decoders fail in many ways, SyntaxError among them
+        raise FormatError(f"the picture cannot be read ({error})") from error
+    width, height = picture.size
+    if width * height > MOST_PIXELS:
+        raise FormatError(f"the picture has {width} x {height} pixels, a preview at most {MOST_PIXELS}")
+    return picture
+
+
+def _decoded(picture: Image.Image, mode: str) -> Image.Image:
+    try:
+        return picture.convert(mode)
+    except Exception as error:
+        raise FormatError(f"the picture cannot be read ({error})") from error
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import time as clock
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from focusnb.errors import FocusError
-from focusnb.monitoring.blur import blurred_png, encode_png, plain_png
+from focusnb.monitoring.blur import blurred_png, encode_png, open_picture, plain_png, read_picture
 from focusnb.monitoring.chunks import file_name
 from focusnb.monitoring.quantities import NO_LIMIT, Limit
 from focusnb.monitoring.session import WRONG, Session
@@ -96,8 +95,8 @@ def _picture(spec: Spec, path: Path, row: dict[str, Any], blur: float) -> tuple[
     if not path.is_file():
         return {**told, "missing": "not made yet"}, None
     try:
-        content = path.read_bytes()
-        size = Image.open(io.BytesIO(content)).size
+        content = read_picture(path)
+        size = open_picture(content).size
         if kind == "image":
             pixel_size = preview_pixel_size(row, size)
             told["pixel_size"], told["blurred_to"] = pixel_size, blur or None
@@ -121,7 +120,8 @@ def preview_pixel_size(row: dict[str, Any], size: tuple[int, int]) -> float | No
     if any(not value for value in known):
         return None
     width, height, pixel_size = (float(value) for value in known if value)
-    return max(width, height) * pixel_size / max(size)
+    # one that was stretched is blurred by its finer axis
+    return min(max(width, height) / max(size), min(width, height) / min(size)) * pixel_size
 
 
 def plot_png(

@@ -7,18 +7,19 @@ is complete is never written again. A page fetches the one sheet that it needs, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from focusnb.errors import FocusError
-from focusnb.monitoring.blur import encode_png, thumbnail
+from focusnb.monitoring.blur import encode_png, open_picture, read_picture, thumbnail
 from focusnb.monitoring.chunks import file_name
 from focusnb.monitoring.pictures import preview_pixel_size
 from focusnb.monitoring.session import Session
 from focusnb.monitoring.settings import PublishSettings
+from focusnb.monitoring.shelf import Shelf
 
 SIDE = 80
 """Pixels of a preview's longer side: at a cut-off of 200 Å all there is of an image of 0.8 µm."""
@@ -27,6 +28,10 @@ EACH = 32
 """Neighbours in a sheet, of numbers from a multiple of it on; as many as bits that say which are there."""
 
 COLUMNS = 8
+
+_LINES = math.ceil(EACH / COLUMNS)
+
+_LAYOUT = ("1", SIDE, EACH, COLUMNS)  # what a sheet that was kept depends on beside its members; 1: how it is drawn
 
 ROUND = 64
 """Previews made in one round: those of a session that is older than its watch come by and by, the newest first."""
@@ -45,17 +50,25 @@ class _Member(NamedTuple):
 
 
 class _Sheet(NamedTuple):
+    """A sheet of those of its members that are made; ``complete`` where these are all."""
+
     members: tuple[_Member, ...]
+    complete: bool
     told: dict[str, Any] | None
     content: bytes
 
 
 class Previews:
-    """Keeps the sheets of a session and makes again those in which something changed."""
+    """Keeps the sheets of a session and makes again those in which something changed.
 
-    def __init__(self) -> None:
+    shelf : where those that are complete are found again by the next process
+    """
+
+    def __init__(self, shelf: Shelf | None = None) -> None:
+        self._shelf = shelf
         self._sheets: dict[int, _Sheet] = {}
         self._cells: dict[_Member, np.ndarray | None] = {}
+        self._shelved: set[str] = set()
         self._blur = 0.0
         self._seen: tuple[Any, ...] = ()
         self._told: tuple[dict[str, Any] | None, dict[str, bytes]] = (None, {})
@@ -79,13 +92,19 @@ class Previews:
         made = 0
         for number, members in wanted.items():
             known = self._sheets.get(number)
-            if known is not None and known.members == members:
+            if known is None or known.members != members or not known.complete:
+                known = self._found(number, members) or known
+            if known is not None and known.members == members and known.complete:
                 kept[number] = known
-            elif most is None or made < most:
+                continue
+            if most is None or made < most:
                 made += self._make(session.project.folder, members)
-                kept[number] = self._lay(number, members)
+            # where there is no time left, what is made of it is shown without the rest
+            kept[number] = self._lay(number, members, known)
+        self._keep(kept, newest=next(iter(wanted), None))
         # what is left of an old session is gone on with next time, though nothing changed
-        self._sheets, self._seen = kept, (session.revision, count) if len(kept) == len(wanted) else ()
+        complete = all(sheet.complete for sheet in kept.values())
+        self._sheets, self._seen = kept, (session.revision, count) if complete else ()
         there = {member for members in wanted.values() for member in members}
         self._cells = {member: cell for member, cell in self._cells.items() if member in there}
         shown = [sheet for _, sheet in sorted(kept.items()) if sheet.told is not None]
@@ -100,21 +119,53 @@ class Previews:
             self._cells[member] = _cell(folder / member.path, member.facts, self._blur)
         return len(new)
 
-    def _lay(self, number: int, members: tuple[_Member, ...]) -> _Sheet:
-        """Put the previews of a sheet side by side, each in the middle of its cell."""
-        found = {member.id - number * EACH: self._cells[member] for member in members}
+    def _lay(self, number: int, members: tuple[_Member, ...], known: _Sheet | None) -> _Sheet:
+        """Put those previews of a sheet that are made side by side, each in the middle of its cell."""
+        laid = tuple(member for member in members if member in self._cells)
+        complete = laid == members
+        if known is not None and known.members == laid and not complete:
+            return known
+        found = {member.id - number * EACH: self._cells[member] for member in laid}
         cells = {place: cell for place, cell in found.items() if cell is not None}
         if not cells:
-            return _Sheet(members, None, b"")
+            return _Sheet(laid, complete, None, b"")
         height, width = (max(cell.shape[axis] for cell in cells.values()) for axis in (0, 1))
-        paper = np.zeros((math.ceil(EACH / COLUMNS) * height, COLUMNS * width), np.uint8)
+        paper = np.zeros((_LINES * height, COLUMNS * width), np.uint8)
         for place, cell in cells.items():
             y = place // COLUMNS * height + (height - cell.shape[0]) // 2
             x = place % COLUMNS * width + (width - cell.shape[1]) // 2
             paper[y : y + cell.shape[0], x : x + cell.shape[1]] = cell
         content = encode_png(paper)
-        told = {"file": file_name(content, "png"), "first": number * EACH, "there": sum(1 << place for place in cells)}
-        return _Sheet(members, {**told, "width": width, "height": height}, content)
+        return _Sheet(laid, complete, _told(content, number, cells, width, height), content)
+
+    def _found(self, number: int, members: tuple[_Member, ...]) -> _Sheet | None:
+        """A sheet of the same members that an earlier process made."""
+        content = None if self._shelf is None else self._shelf.find(self._blur, number, (_LAYOUT, members))
+        if content is None:
+            return None
+        try:
+            width, height = open_picture(content).size
+        except FocusError:
+            return None
+        places = [member.id - number * EACH for member in members]
+        told = _told(content, number, places, width // COLUMNS, height // _LINES)
+        self._shelved.add(told["file"])
+        return _Sheet(members, True, told, content)
+
+    def _keep(self, sheets: Mapping[int, _Sheet], *, newest: int | None) -> None:
+        """Lay on the shelf what is new, complete and grows no more; what misses a preview may be better next time."""
+        for number, sheet in sheets.items() if self._shelf is not None else ():
+            if number == newest or not sheet.complete or sheet.told is None or sheet.told["file"] in self._shelved:
+                continue
+            self._shelved.add(sheet.told["file"])
+            if self._shelf is not None and sheet.told["there"].bit_count() == len(sheet.members):
+                self._shelf.put(self._blur, number, (_LAYOUT, sheet.members), sheet.content, others=sheets)
+        self._shelved &= {sheet.told["file"] for sheet in sheets.values() if sheet.told is not None}
+
+
+def _told(content: bytes, number: int, places: Iterable[int], width: int, height: int) -> dict[str, Any]:
+    told = {"file": file_name(content, "png"), "first": number * EACH, "there": sum(1 << place for place in places)}
+    return {**told, "width": width, "height": height}
 
 
 def sheet_names(status: Mapping[str, Any]) -> list[str]:
@@ -155,7 +206,7 @@ def _cell(path: Path, facts: tuple[Any, ...], blur: float) -> np.ndarray | None:
     row = dict(zip(("width", "height", "pixel_size"), facts, strict=True))
     try:
         return thumbnail(
-            path.read_bytes(), side=SIDE, pixel_size=lambda size: preview_pixel_size(row, size), cutoff=blur
+            read_picture(path), side=SIDE, pixel_size=lambda size: preview_pixel_size(row, size), cutoff=blur
         )
     except (OSError, ValueError, FocusError):
         return None

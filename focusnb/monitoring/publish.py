@@ -24,6 +24,12 @@ GRACE = 900.0
 FIRST_DELAY, LONGEST_DELAY = 5.0, 300.0
 """Seconds until a target that failed is tried again, at first and at most."""
 
+BATCH = 262144
+"""Bytes of sheets of previews that go out in one transfer: a slow line is through with them before it is given up."""
+
+SHEETS = 10.0
+"""Seconds after which a session that is followed is shown anew, though sheets of previews are still missing."""
+
 _LISTED = 600.0
 
 
@@ -65,31 +71,57 @@ class Publisher:
         self._before: set[str] = set()
         self._page_written = False
 
-    def publish(self, snapshot: Snapshot) -> Report:
-        """Publish a snapshot; Outage where the target cannot be reached, and then it is as it was or complete."""
+    def publish(self, snapshot: Snapshot, *, patience: float | None = None) -> Report:
+        """Publish a snapshot; Outage where the target cannot be reached, and then it is as it was or complete.
+
+        patience : s after which no more sheets of previews are begun: the state tells of those that are there, and the
+        next publication goes on; None waits for all. Where they are many the state goes out before them.
+        """
         try:
-            return self._publish(snapshot)
+            return self._publish(snapshot, patience)
         except BaseException:
             # what was written is not known: it is looked up before anything is published again
             self._there = None
             raise
 
-    def _publish(self, snapshot: Snapshot) -> Report:
-        now = self._clock()
+    def _publish(self, snapshot: Snapshot, patience: float | None) -> Report:
+        now, began = self._clock(), time.monotonic()
         if self._there is None or not 0 <= now - self._listed < _LISTED:
             self._there, self._listed = self.target.names(), now
-        contents = {**snapshot.files, **snapshot.sheets}
-        missing = {name: content for name, content in contents.items() if name not in self._there}
+        written: dict[str, bytes] = {}
+        batches = self._missing(snapshot)
         if not self._page_written and self._page is not None:
             self.target.put({PAGE_NAME: self._page()})
             self._page_written = True
-        if missing:
-            self.target.put(missing)
-            self._there |= set(missing)
-        status = published(snapshot)
+        for number, batch in enumerate(batches):
+            if number == 1:
+                # a line that is slow must not keep the state from being seen
+                self.target.put({STATUS_NAME: published(_shown(snapshot, self._there))})
+            if number > 1 and patience is not None and time.monotonic() - began > patience:
+                break
+            if batch:
+                self.target.put(batch)
+                self._there |= set(batch)
+                written |= batch
+        status = published(_shown(snapshot, self._there))
         self.target.put({STATUS_NAME: status})
-        removed = self._remove_old(set(contents), now)
-        return Report(len(missing) + 1, removed, sum(map(len, missing.values())) + len(status))
+        removed = self._remove_old({*snapshot.files, *snapshot.sheets}, now)
+        return Report(len(written) + 1, removed, sum(map(len, written.values())) + len(status))
+
+    def _missing(self, snapshot: Snapshot) -> list[dict[str, bytes]]:
+        """What is not at the target: all but sheets at first, then sheets, the newest first, a few at a time."""
+        assert self._there is not None
+        batches = [{name: content for name, content in snapshot.files.items() if name not in self._there}]
+        sheets = [name for name in reversed(snapshot.sheets) if name not in self._there]
+        together = sum(len(snapshot.sheets[name]) for name in sheets) <= BATCH
+        size = 0 if together else BATCH
+        for name in sheets:
+            size += len(snapshot.sheets[name])
+            if size > BATCH:
+                batches.append({})
+                size = len(snapshot.sheets[name])
+            batches[-1][name] = snapshot.sheets[name]
+        return batches
 
     def _remove_old(self, named: set[str], now: float) -> int:
         assert self._there is not None
@@ -105,6 +137,15 @@ class Publisher:
             self._there -= set(old)
         self._named = {name: at for name, at in self._named.items() if name in self._there}
         return len(old)
+
+
+def _shown(snapshot: Snapshot, there: set[str]) -> Snapshot:
+    """The snapshot without those sheets of previews that are not at the target yet."""
+    previews = snapshot.status.get("previews")
+    if not previews or all(name in there for name in snapshot.sheets):
+        return snapshot
+    sheets = [sheet for sheet in previews["sheets"] if sheet["file"] in there]
+    return Snapshot({**snapshot.status, "previews": {**previews, "sheets": sheets}}, snapshot.files, snapshot.sheets)
 
 
 class Follower:
@@ -154,7 +195,7 @@ class Follower:
 
     def _try(self, snapshot: Snapshot, delay: float) -> float:
         try:
-            self._publisher.publish(snapshot)
+            self._publisher.publish(snapshot, patience=SHEETS)
         except Outage as error:
             reason = str(error)
         except Exception as error:

@@ -39,7 +39,7 @@ class Watch:
         self, project: Project, *, clock: Callable[[], float] = time.time, tell: Tell = lambda sentence: None
     ) -> None:
         self.project, self._clock, self._tell = project, clock, tell
-        self.maker = SnapshotMaker(project, clock=clock)
+        self.maker = SnapshotMaker(project, clock=clock, keep=True)
         self._followers: dict[str, Follower] = {}
         self._refused: dict[str, str] = {}
         self._kept = 0.0

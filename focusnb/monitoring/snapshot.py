@@ -28,6 +28,7 @@ from focusnb.monitoring.previews import ROUND, Previews, sheet_names
 from focusnb.monitoring.rules import RuleSet, read_rules
 from focusnb.monitoring.session import Session
 from focusnb.monitoring.settings import PublishSettings
+from focusnb.monitoring.shelf import Shelf
 from focusnb.project import lease
 from focusnb.project.project import Project
 
@@ -93,15 +94,16 @@ def join_pieces(pieces: Sequence[Mapping[str, Any]], names: Sequence[str]) -> di
     return joined
 
 
-def make_snapshot(project: Project, *, settings: PublishSettings | None = None) -> Snapshot:
-    """Make one snapshot of a project; use a :class:`SnapshotMaker` to make more than one."""
-    return SnapshotMaker(project, most_previews=None).make(settings)
+def make_snapshot(project: Project, *, settings: PublishSettings | None = None, keep: bool = False) -> Snapshot:
+    """Make one snapshot of a project; use a :class:`SnapshotMaker` to make more than one, which tells of ``keep``."""
+    return SnapshotMaker(project, most_previews=None, keep=keep).make(settings)
 
 
 class SnapshotMaker:
     """Makes snapshots of a project, each at the cost of what changed.
 
-    clock : tells seconds since 1970; disk : measures the disk; most_previews : made anew in one snapshot, None for all
+    clock : tells seconds since 1970; disk : measures the disk; most_previews : made anew in one snapshot, None for all;
+    keep : previews are kept in the project for whoever looks later; others only use what is kept
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class SnapshotMaker:
         clock: Callable[[], float] = time.time,
         disk: DiskWatch | None = None,
         most_previews: int | None = ROUND,
+        keep: bool = False,
     ) -> None:
         self.project, self._clock = project, clock
         self.session = Session(project)
@@ -119,7 +122,8 @@ class SnapshotMaker:
         self._disk = disk or DiskWatch(project.folder)
         self._chunks: dict[tuple[Any, ...], Chunks] = {}
         self._pictures = LastPictures()
-        self._previews, self._most_previews = Previews(), most_previews
+        shelf = Shelf(project.folder, write=keep and not project.library.read_only)
+        self._previews, self._most_previews = Previews(shelf), most_previews
         self._history: tuple[float, list[dict[str, Any]]] | None = None
         self._codes: dict[str, dict[str, int]] = {"square": {}, "hole": {}}
         self._since = clock()

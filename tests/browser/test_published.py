@@ -12,13 +12,16 @@ from typing import Any
 
 import pytest
 
+from focusnb.monitoring.previews import sheet_names
 from focusnb.monitoring.publish import Publisher
 from focusnb.monitoring.settings import PublishSettings
-from focusnb.monitoring.snapshot import make_snapshot
+from focusnb.monitoring.snapshot import SnapshotMaker, make_snapshot
+from focusnb.project.project import Project
 from tests.browser.conftest import DESKTOP, PHONE
 from tests.browser.test_monitor import _night_to_now, point_at, seen_preview
 from tests.monitoring.conftest import _add_pictures, _micrograph, add_shades, shade
 from tests.monitoring.nights import MINUTE, Recorder, make_project
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -44,6 +47,21 @@ def address(tmp_path: Path) -> Iterator[str]:
 
 def images(page: Any) -> int:
     return int(page.locator("#numbers .number b").first.inner_text().replace(",", ""))
+
+
+def scroll_from(page: Any, plot: str) -> None:
+    """Put a finger on a plot and scroll the page with it."""
+    place = page.locator(plot)
+    place.scroll_into_view_if_needed()
+    box, before = place.bounding_box(), page.evaluate("window.scrollY")
+    x, y = box["x"] + 0.7 * box["width"], box["y"] + 70
+    hand = page.context.new_cdp_session(page)
+    hand.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+    page.locator("#tip").wait_for()
+    for moved in range(10, 110, 10):
+        hand.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [{"x": x, "y": y - moved}]})
+    hand.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    wait_until(lambda: page.evaluate("window.scrollY") != before)
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
@@ -87,6 +105,60 @@ def test_the_page_follows_what_is_published(
         assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
         point_at(page, "#numbers", 0.5, tap=tap)
         page.locator("#tip").wait_for(state="hidden")
+        if tap:
+            scroll_from(page, '[id="plot:drift"]')
+            page.locator("#tip").wait_for(state="hidden")
         ranges = page.locator("#ranges button")
         ranges.nth(0).click()
         assert ranges.nth(0).get_attribute("aria-pressed") == "true"
+
+
+def test_a_preview_that_could_not_be_fetched_comes_when_the_network_is_back(
+    watch: Callable[..., Any], address: str, tmp_path: Path
+) -> None:
+    """A sheet that is complete keeps its name all night, and a page may stay open for days."""
+    with make_project(tmp_path / "night") as project:
+        recorder = Recorder(project, _night_to_now(9301, hours=3.0, faults=[]))
+        recorder.go(time.time() - MINUTE)
+        add_shades(project, project.ids(status="done")[-300:])
+        snapshot = make_snapshot(project, settings=SETTINGS)
+        Publisher(str(tmp_path / "web")).publish(snapshot)
+    sheets = sheet_names(snapshot.status)
+    assert len(sheets) > 5
+    page = watch(size=DESKTOP).page
+    page.clock.install()
+    asked: list[str] = []
+
+    def broken(route: Any) -> None:
+        asked.extend(name for name in sheets if route.request.url.endswith(name))
+        route.fulfill(status=200, content_type="image/png", body=b"half a pict")
+
+    page.route("**/data/*.png", broken)
+    page.goto(address)
+    page.locator("#plots-section canvas").first.wait_for()
+    page.locator("#ranges button").nth(0).click()
+    # what the pointer only passes over is not fetched
+    point_at(page, "#numbers", 0.5, tap=False)
+    page.evaluate(
+        """() => {
+            const plot = document.getElementById("plot:drift"), box = plot.getBoundingClientRect();
+            for (let part = 0.2; part < 0.8; part += 0.02)
+                plot.dispatchEvent(new PointerEvent("pointermove", {
+                    bubbles: true, pointerType: "mouse", clientX: box.x + part * box.width, clientY: box.y + 70 }));
+        }"""
+    )
+    page.get_by_role("img", name="The preview is being fetched").wait_for()
+    wait_until(lambda: page.wait_for_timeout(50) or asked)
+    assert len(asked) == 1
+    page.unroute("**/data/*.png")
+    page.clock.fast_forward(11_000)
+    identity, greys = seen_preview(page)
+    assert greys == pytest.approx([shade(identity) - 40, shade(identity)], abs=2)
+    # what was pointed at leaves the plot as the night goes on, and its preview with it
+    page.clock.fast_forward(11_000)
+    assert page.locator("#tip").is_visible()
+    with Project.open(tmp_path / "night") as project:
+        later = SnapshotMaker(project, clock=lambda: time.time() + 7200).make(SETTINGS)
+        Publisher(str(tmp_path / "web")).publish(later)
+    page.clock.fast_forward(11_000)
+    page.locator("#tip").wait_for(state="hidden")

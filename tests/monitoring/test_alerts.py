@@ -251,3 +251,32 @@ def test_on_a_full_disk_alerts_are_kept_and_sent_once(small_disk: Callable[[floa
         "alerts.jsonl",
     ]
     assert list((book.folder / "alerts").iterdir()) == []
+
+
+def test_on_a_disk_that_others_fill_again_at_once_alerts_are_kept(small_disk: Callable[[float], Path]) -> None:
+    """Movies go on coming: whatever room is made is theirs a moment later."""
+    folder = small_disk(0.4)
+    book = AlertBook(folder)
+    book.keep_reserve()
+
+    def fill() -> None:
+        with contextlib.suppress(OSError), open(folder / "movies.tif", "ab", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+
+    fill()
+    alert, _ = book.open(DriftRule(), DRIFT, NOW)
+    fill()
+    for number in range(100):
+        assert book.claim(alert.id, f"opened to {number}", NOW)
+        fill()
+        book.delivered(alert.id, f"opened to {number}", NOW)
+        fill()
+        book.keep_reserve()
+    assert len(AlertBook(folder).all(NOW)[0].sent) == 100
+    # no line was begun that was not ended
+    for line in book.path.read_text().splitlines():
+        json.loads(line)
+    (folder / "movies.tif").unlink()
+    book.keep_reserve()
+    assert (book.folder / ".reserve").stat().st_size == 65536

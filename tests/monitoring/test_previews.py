@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
+import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -11,11 +14,12 @@ import pytest
 from PIL import Image
 
 from focusnb.io.images import write_png
+from focusnb.monitoring import previews
 from focusnb.monitoring.blur import power_beyond
 from focusnb.monitoring.previews import EACH, SIDE, Previews, sheet_names
 from focusnb.monitoring.session import Session
 from focusnb.monitoring.settings import PublishSettings
-from focusnb.monitoring.snapshot import make_snapshot
+from focusnb.monitoring.snapshot import SnapshotMaker, make_snapshot
 from focusnb.ops import preview
 from focusnb.project.project import Project
 from tests.monitoring.conftest import Recorded, _micrograph, add_shades, shade
@@ -200,3 +204,134 @@ def test_the_micrograph_of_the_fixture_has_fine_texture() -> None:
     """Else the tests of blurring would say nothing."""
     picture = preview.micrograph_preview(_micrograph(), pixel_size=4.0, size=512)
     assert power_beyond(picture[:, :, 0].astype(float), pixel_size=2880 / 512, cutoff=200) > 100
+
+
+@pytest.mark.parametrize("blur", [200.0, 0.0])
+def test_whatever_a_preview_is_the_session_is_shown(recorded: Recorded, desk: Desk, blur: float) -> None:
+    """A broken file must not end the watch: decoders raise what is no OSError, and a pipe is waited for."""
+    *odd, good, last = done(recorded.project, 8)
+    add_shades(recorded.project, [*odd, good])
+    paths = [recorded.project.path(identity) / "image_after.png" for identity in odd]
+    whole = paths[0].read_bytes()
+    paths[0].write_bytes(whole[:8] + _png_header(30_000, 30_000) + whole[33:])
+    paths[1].write_bytes(whole[:8] + _png_header(12_000, 10_000) + whole[33:])
+    at = whole.index(b"IDAT") - 4
+    shorter = struct.unpack(">I", whole[at : at + 4])[0] - 20
+    paths[2].write_bytes(whole[:at] + struct.pack(">I", shorter) + whole[at + 4 :])
+    with pytest.raises(SyntaxError, match="broken PNG"):
+        Image.open(paths[2]).load()
+    paths[3].unlink()
+    os.mkfifo(paths[3])
+    paths[4].unlink()
+    paths[4].mkdir()
+    with open(paths[5], "r+b") as file:
+        file.truncate(2 << 30)
+    assert set(desk.cells(PublishSettings(blur=blur))) == {good, last}
+    for broken in (paths[0], paths[2]):
+        (recorded.project.path(last) / "image_after.png").write_bytes(broken.read_bytes())
+        status = recorded.maker().make(PublishSettings(blur=blur)).status
+        [told] = [picture for picture in status["pictures"] if picture["name"] == "micrograph_preview"]
+        assert told["missing"] == "the picture cannot be read"
+        assert status["counts"]["images"] > 100
+
+
+def _png_header(width: int, height: int) -> bytes:
+    content = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return struct.pack(">I", 13) + content + struct.pack(">I", zlib.crc32(content))
+
+
+def test_one_that_was_stretched_is_blurred_by_its_finer_axis(recorded: Recorded, desk: Desk) -> None:
+    [identity] = done(recorded.project, 2)[:1]
+    # 4096 x 1024 px of 1 Å in a square: across there are 32 Å/px, upwards only 8
+    add_shades(recorded.project, [identity], width=4096, height=1024)
+    stripes = np.where(np.indices((128, 128))[0] // 6 % 2, 200, 60).astype(np.uint8)
+    write_png(recorded.project.path(identity) / "image_after.png", np.repeat(stripes[:, :, None], 3, axis=2))
+    assert desk.cells(PLAIN)[identity][10:60].std() > 20
+    # stripes of 96 Å
+    assert desk.cells()[identity][10:60].std() < 4
+
+
+def test_while_many_are_made_anew_the_others_are_shown(recorded: Recorded, desk: Desk) -> None:
+    everything = done(recorded.project, 4 * EACH)
+    add_shades(recorded.project, everything)
+    before = set(desk.cells())
+    again = everything[::4]
+    with recorded.project.library.write() as transaction:
+        for identity in again:
+            transaction.update_exposure(identity, {"processed_at": "2026-11-28T10:00:00+00:00"})
+    shown = set(desk.cells(most=1))
+    # those that follow are shown without what is not made yet, which is no older picture of it
+    assert before - set(again) <= shown
+    assert shown < before
+    for _ in range(8):
+        shown = set(desk.cells(most=1))
+    assert shown == before
+
+
+class Counted:
+    """How many previews were made."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.made = 0
+
+        def cell(*arguments: Any) -> np.ndarray | None:
+            self.made += 1
+            return found(*arguments)
+
+        found = previews._cell
+        monkeypatch.setattr(previews, "_cell", cell)
+
+
+def test_who_starts_anew_makes_only_the_newest_sheet(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    project, counted = recorded.project, Counted(monkeypatch)
+    add_shades(project, done(project, 3 * EACH))
+    first = make_snapshot(project, keep=True)
+    made, counted.made = counted.made, 0
+    assert made >= 3 * EACH
+    folder = project.folder / "monitoring" / "previews"
+    kept = sorted(folder.iterdir())
+    assert len(kept) >= 2
+    # one who only looks on finds them as well, however few he makes at a time, and writes nothing
+    assert SnapshotMaker(project, most_previews=1).make().sheets == first.sheets
+    assert 0 < counted.made <= EACH
+    assert sorted(folder.iterdir()) == kept
+    # what was not written to its end, and what was made from something else, is none
+    kept[0].write_bytes(kept[0].read_bytes()[:-1])
+    counted.made = 0
+    assert make_snapshot(project, keep=True).sheets == first.sheets
+    assert EACH < counted.made <= 2 * EACH
+    add_shades(project, done(project, 2 * EACH)[:1], pixel_size=0.5)
+    counted.made = 0
+    renewed = make_snapshot(project, keep=True)
+    assert renewed.sheets.keys() != first.sheets.keys()
+    assert EACH < counted.made <= 2 * EACH
+    # one takes the place of the other
+    assert len(list(folder.iterdir())) == len(kept)
+    assert make_snapshot(project, settings=PublishSettings(blur=100)).sheets.keys().isdisjoint(renewed.sheets)
+
+
+def test_what_is_kept_grows_with_the_night_and_goes_when_nobody_uses_it(recorded: Recorded) -> None:
+    project = recorded.project
+    everything = done(project, 4 * EACH)
+    maker = SnapshotMaker(project, most_previews=None, keep=True)
+    settings = PublishSettings(previews=EACH)
+    folder = project.folder / "monitoring" / "previews"
+    seen = 0
+    for start in range(0, len(everything), 16):
+        add_shades(project, everything[start : start + 16])
+        snapshot = maker.make(settings)
+        for path in folder.glob("*.png"):
+            os.utime(path, (0, 0))
+        seen = max(seen, len(list(folder.glob("*.png"))))
+    names = {f"data/{path.name[-36:]}" for path in folder.iterdir()}
+    assert names & set(snapshot.sheets)
+    # the one before was used until just now
+    assert seen <= 3
+    assert len(names) <= 3
+
+
+def test_without_a_place_to_keep_them_they_are_made(recorded: Recorded) -> None:
+    add_shades(recorded.project, done(recorded.project, 2 * EACH))
+    (recorded.project.folder / "monitoring").mkdir(exist_ok=True)
+    (recorded.project.folder / "monitoring" / "previews").write_text("no folder")
+    assert len(make_snapshot(recorded.project, keep=True).sheets) >= 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gzip
 import html.parser
@@ -232,6 +233,77 @@ def test_an_outage_is_told_once_waited_for_and_made_up(tmp_path: Path) -> None:
     follower.close()
     assert read_snapshot(fetch_from(str(tmp_path / "out"))).status["state"]["sentence"] == "2"
     assert told == ["the network is gone; it is tried again", f"{target.name}: published again"]
+
+
+class SlowLine:
+    """A target at the end of a slow line, whose transfers are given up where they take too long."""
+
+    def __init__(self, inner: Target, most: int) -> None:
+        self.inner, self.name, self.most = inner, inner.name, most
+        self.transfers: list[set[str]] = []
+
+    def names(self) -> set[str]:
+        return self.inner.names()
+
+    def put(self, contents: Mapping[str, bytes]) -> None:
+        if sum(map(len, contents.values())) > self.most:
+            raise Outage("took longer than 120 s")
+        self.transfers.append(set(contents))
+        self.inner.put(contents)
+
+    def remove(self, names: Iterable[str]) -> None:
+        self.inner.remove(names)
+
+
+def with_sheets(number: int, count: int) -> Snapshot:
+    """A snapshot with many sheets of previews, the newest last."""
+    plain, draw = made(number), np.random.default_rng(3)
+    contents = [draw.bytes(90_000) for _ in range(count)]
+    sheets = {file_name(content, "png"): content for content in contents}
+    told = [{"file": name, "first": 32 * k} for k, name in enumerate(sheets)]
+    return Snapshot({**plain.status, "previews": {**plain.status["previews"], "sheets": told}}, plain.files, sheets)
+
+
+def test_many_previews_over_a_slow_line_keep_nobody_from_seeing_the_state(tmp_path: Path) -> None:
+    line = SlowLine(FolderTarget(tmp_path / "out"), most=300_000)
+    publisher = Publisher(line, page=page)
+    wanted = with_sheets(5, 40)
+    order = list(wanted.sheets)
+    # one that is followed: the state at once, and with every publication some sheets more, the newest first
+    there: list[str] = []
+    for _ in range(60):
+        line.transfers.clear()
+        publisher.publish(wanted, patience=0.0)
+        states = [names == {"status.json"} for names in line.transfers]
+        assert states[-1]
+        read = read_snapshot(fetch_from(str(tmp_path / "out")))
+        now = sheet_names(read.status)
+        assert now == order[len(order) - len(now) :]
+        assert all((tmp_path / "out" / name).exists() for name in now)
+        if now == there:
+            break
+        there = now
+    assert there == order
+    # once: all, and the state before them
+    line = SlowLine(FolderTarget(tmp_path / "once"), most=300_000)
+    report = Publisher(line, page=page).publish(wanted)
+    assert report.written == len(all_files(wanted)) + 1
+    assert sheet_names(read_snapshot(fetch_from(str(tmp_path / "once"))).status) == order
+    kinds = ["status" if names == {"status.json"} else "other" for names in line.transfers]
+    assert kinds.index("status") < 4
+    assert kinds.count("status") == 2
+
+
+def test_a_target_that_fails_at_any_sheet_names_only_those_that_are_there(tmp_path: Path) -> None:
+    wanted = with_sheets(5, 8)
+    for fail_at in range(1, 20):
+        folder = tmp_path / str(fail_at)
+        with contextlib.suppress(Outage):
+            Publisher(Failing(FolderTarget(folder), fail_at, after=False), page=page).publish(wanted)
+        if (folder / "status.json").exists():
+            read = read_snapshot(fetch_from(str(folder)))
+            assert all((folder / name).exists() for name in sheet_names(read.status))
+    assert len(sheet_names(read.status)) == 8
 
 
 def test_a_folder_that_cannot_be_made_is_an_outage(tmp_path: Path) -> None:

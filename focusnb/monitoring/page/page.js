@@ -7,7 +7,11 @@
   const pieces = new Map(); // file -> its data: what is past is fetched once
   const WIDE = 176; // px of a preview
   const WORDS = { a: "accepted", f: "flagged", w: "waiting", x: "failed" };
-  const sheets = new Map(); // file -> the picture of a sheet of previews, fetched when one of them is pointed at
+  const REST = 120; // ms that the pointer rests until a sheet of previews is fetched: what it passes over is not
+  const AGAIN = 10000; // ms until a sheet that could not be had is tried again
+  const MOST_SHEETS = 24; // that are held at once, each half a megabyte when it is drawn
+  const sheets = new Map(); // file -> the picture of a sheet of previews, or null until it is here; the last used last
+  let resting = null;
   let pointed = null; // {name, x, time}: the plot and the time under the pointer, or where the finger was last
   let points = { time: [], state: [], id: [] }, views = new Map();
   let status = null, hours = 3, documents = null, reached = true, waiting = null;
@@ -263,19 +267,29 @@
     return low > 0 && (low === time.length || t - time[low - 1] < time[low] - t) ? low - 1 : low;
   }
 
-  // A sheet of previews; null until it is here, and for good where it cannot be had: the next state names another.
+  // A sheet of previews; null until it is here.
   function sheetPicture(file) {
+    clearTimeout(resting);
     if (!sheets.has(file)) {
-      sheets.set(file, null);
-      const image = new Image();
-      image.src = file;
-      image.decode().then(() => {
-        if (!sheets.has(file)) return;
-        sheets.set(file, image);
-        showTip();
-      }, () => {});
+      resting = setTimeout(() => fetchSheet(file), REST);
+      return null;
     }
-    return sheets.get(file);
+    const picture = sheets.get(file);
+    sheets.delete(file);
+    sheets.set(file, picture);
+    return picture;
+  }
+
+  function fetchSheet(file) {
+    sheets.set(file, null);
+    for (const old of [...sheets.keys()].slice(0, -MOST_SHEETS)) sheets.delete(old);
+    const image = new Image(), goneOn = (then) => sheets.get(file) === null && then();
+    image.src = file;
+    image.decode().then(
+      () => goneOn(() => sheets.set(file, image)),
+      // the network may be back by then; a sheet that is complete keeps its name all night
+      () => new Promise((after) => setTimeout(after, AGAIN)).then(() => goneOn(() => sheets.delete(file))),
+    ).then(showTip);
   }
 
   function preview(id) {
@@ -296,9 +310,11 @@
 
   function showTip() {
     const tip = $("tip"), place = pointed && $(`plot:${pointed.name}`), q = pointed && status && status.quantities[pointed.name];
-    const there = Boolean(q && documents && views.has(pointed.name) && points.time.length && !place.hidden);
+    // what was pointed at leaves the plot on the left as the night goes on
+    const inside = () => zone(timeOf(pointed)) >= model("span").start;
+    const there = Boolean(q && documents && views.has(pointed.name) && points.time.length && !place.hidden && inside());
     const i = there ? nearest(timeOf(pointed)) : null;
-    for (const name of views.keys()) {
+    for (const name of documents ? views.keys() : []) {
       const line = model(`at:${name}`);
       if (line) line.setv({ visible: there, location: there ? zone(points.time[i]) : 0 });
     }
@@ -388,6 +404,7 @@
   dark.addEventListener("change", embed);
   document.addEventListener("pointermove", (event) => event.pointerType === "mouse" && point(event));
   document.addEventListener("pointerdown", point); // a finger leaves it where it was; a tap elsewhere takes it away
+  document.addEventListener("pointercancel", () => { pointed = null; showTip(); }); // it scrolls, and points at nothing
   setInterval(showState, 1000);
   document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
   embed();

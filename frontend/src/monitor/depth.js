@@ -14,6 +14,7 @@ import { clock, moment } from "./words.js";
 const RANGES = [["1 h", 1, "1"], ["3 h", 3, "3"], ["12 h", 12, "2"], ["Session", 0, "s"]];
 const LEAST = 120; // s of the shortest range
 const HOURS = 3;
+const NEAR = 0.02; // of the range, beyond its begin: the margin of a plot
 
 const MARKS = [["accepted", "M8 8m-3.5 0a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0", "running"], ["flagged by a rule", "m8 3 5 9H3z", "warning"], ["failed", "m4 4 8 8m0-8-8 8", "failed"]];
 
@@ -143,7 +144,8 @@ export function makeDepth(place, store, { name, watched, onBack, cardOf, now }) 
   }
 
   function showTip() {
-    const point = pointed && status ? pointed.plot.pointAt(shared.at) : null;
+    // what was pointed at leaves the plots on the left as the night goes on
+    const point = pointed && status && shared.at >= shared.begin - NEAR * (shared.end - shared.begin) ? pointed.plot.pointAt(shared.at) : null;
     tip.hidden = point === null;
     if (point === null) return;
     tip.replaceChildren(h("b", { class: "fnb-number" }, point.value), h("span", {}, `${moment(point.time, true)}, ${point.state}`), ...preview(store, name, status.previews, point.id));

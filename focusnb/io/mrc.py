@@ -222,13 +222,14 @@ def _statistics(path: str | os.PathLike[str], stack: Array, dtype: str) -> tuple
     """Minimum, maximum, mean and standard deviation, frame by frame so that no copy of a stack is made."""
     lowest, highest, total, squares = math.inf, -math.inf, 0.0, 0.0
     # about a usual value, so that a small deviation on a large mean keeps its digits
-    centre = np.float32(np.mean(stack[0, 0], dtype=np.float64))
+    centre = float(np.mean(stack[0, 0], dtype=np.float64))
     for frame in stack:
         values = np.ascontiguousarray(frame, np.float32)
-        lowest, highest = min(lowest, float(values.min())), max(highest, float(values.max()))
-        if not (math.isfinite(lowest) and math.isfinite(highest)):
+        least, most = float(values.min()), float(values.max())
+        if not (math.isfinite(least) and math.isfinite(most)):
             bad = int(np.count_nonzero(~np.isfinite(values)))
             raise FocusError(f"{path}: {bad} of {values.size} values are not finite; nothing was written")
+        lowest, highest = min(lowest, least), max(highest, most)
         added, squared = _sums_about(values, centre)
         total, squares = total + added, squares + squared
     if np.issubdtype(np.dtype(dtype), np.integer):
@@ -244,14 +245,14 @@ def _statistics(path: str | os.PathLike[str], stack: Array, dtype: str) -> tuple
         # rounding keeps the order, so these are the extremes of what is stored
         lowest, highest = float(np.float16(lowest)), float(np.float16(highest))
     offset = total / stack.size
-    return lowest, highest, float(centre) + offset, math.sqrt(max(0.0, squares / stack.size - offset**2))
+    return lowest, highest, centre + offset, math.sqrt(max(0.0, squares / stack.size - offset**2))
 
 
 @compiled
 def _sums_of_row(row: Any, centre: Any) -> tuple[Any, Any]:
     total, squares = 0.0, 0.0
     for x in range(row.shape[0]):
-        value = np.float64(row[x] - centre)
+        value = np.float64(row[x]) - centre
         total += value
         squares += value * value
     return total, squares

@@ -55,12 +55,14 @@ def measure_frames(raw: Array, *, bad: Array | None = None) -> FrameCounts:
     pairs = np.unique(np.linspace(0, t - 2, min(_PAIRS, t - 1)).round().astype(int)) + 1 if t > 1 else np.zeros(0, int)
     paired = np.zeros(t, bool)
     paired[pairs] = True
-    sampled = sample_rows if isinstance(raw, np.ndarray) and raw.dtype != np.float16 else sample_rows_plain
+    # half precision and other byte orders are ways to store
+    compilable = isinstance(raw, np.ndarray) and raw.dtype != np.float16 and raw.dtype.isnative
+    sampled = sample_rows if compilable else sample_rows_plain
     rows, squares, size = sampled(raw, bad, stride, paired)
     means, scales = rows.sum(axis=1), []
     for index in pairs:
         both = means[index] + means[index - 1]
-        if both > 0:
+        if 0 < both < math.inf:
             scales.append((squares[index] - (means[index] - means[index - 1]) ** 2 / size) / both)
     bands = [[float(part.sum()) for part in np.array_split(row, min(_BANDS, len(row)))] for row in rows]
     usual = float(np.median(means))

@@ -60,8 +60,10 @@ class CorrectedFrames:
             raise ValueError(f"the gain has {tuple(gain.shape)} pixels, the frames have {frame_shape}; is it turned?")
         if bad_pixels is not None and bad_pixels.shape != frame_shape:
             raise ValueError(f"the bad pixels are of frames of {bad_pixels.shape} pixels, these have {frame_shape}")
-        # half precision is a way to store, not to compute: the compiled kernels do not take it
-        self.raw = raw.astype(np.float32) if raw.dtype == np.float16 else raw
+        # half precision and other byte orders are ways to store, not to compute: the compiled kernels do not take them
+        stored = raw.dtype.newbyteorder("=")
+        wanted = np.dtype(np.float32) if stored == np.float16 else stored
+        self.raw = raw if raw.dtype == wanted else raw.astype(wanted)
         self._device, self._batch = device, batch
         self.here = self.raw if device is None else device.empty(0, dtype=np.float32)
         """An array of the kind that frames are given as."""

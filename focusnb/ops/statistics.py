@@ -80,7 +80,7 @@ def mean_and_deviation(image: Array) -> tuple[float, float]:
         return mean_and_deviation_plain(image)
     image = np.ascontiguousarray(image)
     # about a value of the image, so that a small deviation on a large mean keeps its digits
-    centre = float(image[0, 0])
+    centre = float(image[0, 0]) if np.isfinite(image[0, 0]) else 0.0
     total, squares = _moments(image, centre)
     offset = float(total) / image.size
     return centre + offset, math.sqrt(max(float(squares) / image.size - offset**2, 0.0))

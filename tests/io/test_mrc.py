@@ -269,3 +269,22 @@ def test_real_fei2_facts(data: Path) -> None:
         assert movie.header_facts["voltage"] == 300.0
         assert movie.header_facts["tilt_angle"] == pytest.approx(0.008116, rel=1e-3)
         assert "exposure_dose" not in movie.header_facts
+
+
+def test_what_is_not_finite_is_found_in_any_image_of_a_stack(tmp_path: Path) -> None:
+    for value in (np.nan, np.inf, -np.inf):
+        for frame in range(3):
+            stack = np.ones((3, 4, 5), np.float32)
+            stack[frame, 2, 3] = value
+            with pytest.raises(FocusError, match="1 of 20 values are not finite"):
+                write_mrc(tmp_path / "stack.mrc", stack, pixel_size=1.0)
+            assert not (tmp_path / "stack.mrc").exists()
+
+
+def test_statistics_of_values_as_large_as_the_type_holds(tmp_path: Path) -> None:
+    stack = np.full((2, 8, 9), 3e38, np.float32)
+    stack[0, 0] = -3e38
+    write_mrc(tmp_path / "large.mrc", stack, pixel_size=1.0)
+    with mrcfile.open(tmp_path / "large.mrc", mode="r") as file:
+        for field, value in (("dmean", stack.mean(dtype=float)), ("rms", stack.std(dtype=float))):
+            assert float(file.header[field]) == pytest.approx(value, rel=1e-6)

@@ -81,3 +81,15 @@ def test_sums_of_frames_larger_than_a_part_of_the_cache() -> None:
 
 def test_halving_a_constant_leaves_it_to_the_edge() -> None:
     np.testing.assert_allclose(halve(np.full((31, 18), 3.0, np.float32)), 3.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [">i2", ">f4", ">f2", "int8"])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_movie_as_it_was_stored(dtype: str, in_place: bool) -> None:
+    raw = RNG(10).poisson(3.0, (3, 40, 44)).astype(dtype)
+    gain = RNG(11).uniform(0.5, 1.5, raw.shape[1:]).astype(np.float32)
+    frames = CorrectedFrames(raw, gain=gain, in_place=in_place)
+    expected = CorrectedFrames(raw.astype(np.float32), gain=gain)
+    np.testing.assert_allclose(frames.sum(), expected.sum(), rtol=1e-6)
+    np.testing.assert_allclose(frames.coarse_sums(2), expected.coarse_sums(2), rtol=1e-6)
+    np.testing.assert_allclose(frames.padded(1, (48, 48)), expected.padded(1, (48, 48)), rtol=1e-6)

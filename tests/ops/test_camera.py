@@ -171,3 +171,13 @@ def test_a_scan_of_surroundings_equals_its_plain_twin() -> None:
     np.testing.assert_array_equal(found.dead, expected.dead)
     for name in ("rows", "columns", "around"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-5)
+
+
+def test_frames_of_another_byte_order_and_without_an_end() -> None:
+    raw = np.random.default_rng(24).poisson(3.0, (5, 40, 53)).astype(np.float32)
+    assert measure_frames(raw.astype(">f4")).scale == measure_frames(raw).scale
+    raw[2, 7, 8] = np.inf
+    # warnings are errors
+    found = measure_frames(raw)
+    assert found.means[2] == np.inf
+    assert found.scale == pytest.approx(1.0, abs=0.2)

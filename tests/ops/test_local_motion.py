@@ -11,7 +11,7 @@ from focusnb.ops.binning import halve, halve_plain
 from focusnb.ops.defects import prepare_bad_pixels
 from focusnb.ops.dose import Dose
 from focusnb.ops.frames import CorrectedFrames
-from focusnb.ops.motion import local, patches
+from focusnb.ops.motion import estimate, local, patches
 from focusnb.ops.motion.band import bin_frames
 from focusnb.ops.motion.cubic import field_from_cubic, project_on_cubic
 from focusnb.ops.motion.estimate import MotionEstimate, _every_frame, estimate_motion
@@ -276,3 +276,28 @@ def test_patches_too_many_for_the_field_are_refused() -> None:
     noise = RNG(1).poisson(2.0, (4, 256, 320)).astype(np.uint8)
     with pytest.raises(ValueError, match="16 x 20 patches are too many for frames of 256 x 320"):
         estimate_motion(CorrectedFrames(noise), pixel_size=1.06, patches=(16, 20))
+
+
+def test_a_search_that_goes_astray_returns_to_where_it_agreed_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sharp ring of ice agrees with itself a period further: frames swing from one place to another."""
+    significances, begun = [40.0, 60.0, 20.0, 10.0], []
+
+    def swing(self: object, shifts: np.ndarray, coefficients: np.ndarray, local: bool) -> estimate._State:
+        begun.append((shifts, coefficients))
+        found = estimate.Measurement(np.zeros((1, 3, 2, 2)), np.ones((1, 3)), significances[len(begun) - 1])
+        return estimate._State(shifts + 3.0, coefficients + 1.0, 3.0, found, found.steps, shifts, None)
+
+    monkeypatch.setattr(estimate._Search, "_step", swing)
+    search = object.__new__(estimate._Search)
+    search.tolerance, search.iterations = 0.05, 4
+    state, done = search.run(np.zeros((3, 2)), True)
+    assert done == 4
+    assert state.change > search.tolerance
+    assert state.measurement.significance == 60.0
+    np.testing.assert_array_equal(state.shifts, begun[1][0])
+    np.testing.assert_array_equal(state.coefficients, begun[1][1])
+    # one that only creeps keeps its last step
+    begun.clear()
+    significances[2:] = 59.0, 58.0
+    state, _ = search.run(np.zeros((3, 2)), True)
+    assert state.measurement.significance == 58.0

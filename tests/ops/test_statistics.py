@@ -92,3 +92,12 @@ def test_a_small_deviation_on_a_large_mean_keeps_its_digits() -> None:
     image = (1e6 + np.random.default_rng(42).normal(0.0, 2.0, (300, 200))).astype(np.float32)
     assert statistics.mean_and_deviation(image)[1] == pytest.approx(image.astype(np.float64).std(), rel=1e-9)
     assert statistics.mean_and_deviation(np.full((5, 6), 7.25, np.float32)) == (7.25, 0.0)
+
+
+def test_a_mean_without_an_end_is_told_wherever_the_pixel_lies() -> None:
+    for place in ((0, 0), (3, 4)):
+        image = np.ones((5, 6), np.float32)
+        image[place] = np.inf
+        mean, deviation = statistics.mean_and_deviation(image)
+        assert mean == np.inf
+        assert np.isnan(deviation)

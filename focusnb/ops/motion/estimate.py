@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +24,7 @@ FloatArray = NDArray[np.floating[Any]]
 MOST_GROUPS = 120  # frames, or groups of them, that are aligned
 LONGEST_STEP = 6.0  # Å a patch may move in one iteration
 FEW_FRAMES = 2.0  # frames with which twice the significance is asked for
+SWUNG = 0.8  # part of the best significance below which what has not converged went astray
 MOST_MOVED = 1.5  # Å by which windows may lie wrong before they are cut again
 
 Local = Literal["fitted", "rejected", "off"]
@@ -171,10 +172,17 @@ class _Search:
         self.low_pass = None if b_factor is None else np.exp(-0.5 * b_factor * rings**2)
 
     def run(self, shifts: FloatArray, local: bool) -> tuple[_State, int]:
-        """Iterate from whole-frame shifts (t, 2); returns the last state and the number of iterations."""
+        """Iterate from whole-frame shifts (t, 2); returns the last state and the number of iterations.
+
+        Where they end without agreement, and far from the best one seen, that is returned.
+        """
         coefficients: FloatArray = np.zeros((len(shifts), 2, 5))
+        best: _State | None = None
         for iteration in range(1, self.iterations + 1):
             state = self._step(shifts, coefficients, local)
+            if best is None or state.measurement.significance > best.measurement.significance:
+                # what was measured belongs to where the step began
+                best = replace(state, shifts=shifts, coefficients=coefficients)
             if iteration > self.iterations // 2:
                 # lest two solutions alternate
                 state = _State(
@@ -189,6 +197,10 @@ class _Search:
             shifts, coefficients = state.shifts, state.coefficients
             if state.change <= self.tolerance:
                 break
+        else:
+            # a sharp ring agrees with itself a period further as well: frames may swing from one place to another
+            if best is not None and state.measurement.significance < SWUNG * best.measurement.significance:
+                state = best
         return state, iteration
 
     def _at_patches(self, shifts: FloatArray, coefficients: FloatArray) -> FloatArray:

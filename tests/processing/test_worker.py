@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from focusnb.io import processes
+from focusnb.ops import binning
 from focusnb.processing import licence, warming, worker
 from focusnb.steps.task import Outcome, Progress, StepOutcome
 from tests.processing.conftest import told
@@ -244,6 +245,8 @@ def test_the_warm_up_goes_through_all_steps_of_the_standard_chain() -> None:
     assert [(step.step, step.status, step.reason) for step in outcome.steps] == [
         (name, "done", "") for name in warming.standard_chain()
     ]
+    # what only movies much larger than the one it runs would compile
+    assert binning._add_halved.signatures
 
 
 def test_kernels_are_kept_where_somebody_may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Speed of the library's table with 100,000 exposures: in the kernel, and in a browser with Voila between."""
+"""Speed of the explorer with 100,000 exposures: the table in the kernel and in a browser, and the whole page."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import _common
+import _explorer_page
 import library as filling
 import nbformat
 import psutil
@@ -31,6 +32,15 @@ from focusnb.project.project import Project
 
 LIMITS = {"first rows": 2.0, "sort": 0.5, "filter": 0.5, "50 changed rows": 0.3}
 """Seconds the issue of the explorer allows in the browser."""
+
+PAGE_LIMITS = {
+    "next overview, keys in the table, median ms": 80.0,
+    "next overview, keys in the overview, median ms": 80.0,
+    "plots after the click, s": 1.0,
+    "flag seen in another browser, worst s": 2.0,
+    "every exposure flagged by another, seen, s": 1.0,
+}
+"""What is allowed in the whole page of the explorer."""
 
 CHUNK = 10_000
 
@@ -83,14 +93,16 @@ def main() -> None:
             results["browser"] = measure_browser(project, folder)
             # the page is there; the kernel opens the table, the browser shows it
             results["browser"]["first rows"] += results["kernel"]["open, first 200 lines"]
+            results["page"] = _explorer_page.measure_page(project, chromium())
     finally:
         shutil.rmtree(folder)
-    for part in ("kernel", "browser"):
-        allowed = LIMITS if part == "browser" else {}
+    for part in ("kernel", "browser", "page"):
+        allowed = {"browser": LIMITS, "page": PAGE_LIMITS}.get(part, {})
         rows = results.get(part, {})
         _common.table([{"what": f"{part}: {n}", "value": v, "allowed": allowed.get(n)} for n, v in rows.items()])
     _common.save("explorer", results)
     late = [name for name, limit in LIMITS.items() if results.get("browser", {}).get(name, 0) > limit]
+    late += [name for name, limit in PAGE_LIMITS.items() if results.get("page", {}).get(name, 0) > limit]
     if late:
         sys.exit(f"slower than allowed: {', '.join(late)}")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
@@ -11,6 +13,7 @@ from focusnb.panels.actions import ActionBar
 from focusnb.panels.details import Details
 from focusnb.panels.header import ProjectHeader
 from focusnb.panels.overview import Overviews
+from focusnb.panels.polling import in_thread
 from focusnb.panels.processing import ProcessingBar
 from focusnb.panels.table import LibraryTable
 from focusnb.panels.theme import Theme
@@ -19,7 +22,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from focusnb.panels.plots import Plots
+    from focusnb.project.browsing.rows import Rows
     from focusnb.project.project import Project
+
+LOOK, QUIET = 0.2, 1.0
+"""Seconds between two looks whether the table is there, and from then to when the plots' columns are read."""
 
 SHEETS = ("Details", "Plots")
 
@@ -44,10 +51,10 @@ class Explorer:
 
         load_bokeh(again=True)  # later, when plots are wanted, no cell is left that could bring it into the page
         self.project = project
+        self.table = LibraryTable(project, alone=False, height=height)  # first: it is told first what changed
         self.header = ProjectHeader(project)
         self.processing = ProcessingBar(project)
-        self.table = LibraryTable(project, alone=False, height=height)
-        self.overviews = Overviews(project, order=lambda: self.table.shown, alone=False)
+        self.overviews = Overviews(project, order=lambda: self.table.order, alone=False)
         self.details = Details(project, alone=False)
         self.actions = ActionBar(project, self.table)
         self._plots: Plots | None = None
@@ -56,6 +63,9 @@ class Explorer:
         self.sheets.observe(self._on_sheet, names="selected_index")
         self.widget = self._arrange()
         self._link()
+        self._preparing: asyncio.Task[None] | None = None
+        with contextlib.suppress(RuntimeError):  # a script has no loop, and makes them when it wants them
+            self._preparing = asyncio.get_running_loop().create_task(self._prepare_plots())
 
     def _arrange(self) -> Any:
         def box(kind: Any, name: str, *children: Any) -> Any:
@@ -75,6 +85,7 @@ class Explorer:
         table, views = self.table, self.overviews
         table.on_current(self._on_current)
         table.on_highlight(self._on_highlight)
+        table.on_caught_up(self._on_caught_up)
         table.on_open(lambda exposure: self.show("Details"))
         table.grid.observe(lambda _: self.actions.update(), names="ticked_count")
         views.on_show(lambda exposure: table.highlight([exposure]))
@@ -110,6 +121,23 @@ class Explorer:
             self._plots.highlight(self.table.highlighted)
         return self._plots
 
+    async def _prepare_plots(self) -> None:
+        """Read what the plots will need once the table is there, so that they come at once when they are wanted."""
+        rows = self.table.browser.rows
+        while not self.table.browser.is_loaded:
+            await asyncio.sleep(LOOK)
+        await asyncio.sleep(QUIET)
+
+        def read() -> Rows:
+            from focusnb.panels.plots import first_columns
+
+            return rows.fetch(name for name in first_columns(rows) if name not in rows.columns)
+
+        with contextlib.suppress(Exception):  # whatever it is: the plots will tell it to who asks for them
+            part = await asyncio.wrap_future(in_thread(read))
+            if self._plots is None:
+                self.table.browser.take(part)
+
     def show(self, sheet: str) -> None:
         """Show Details or Plots below the table."""
         self.sheets.selected_index = SHEETS.index(sheet)
@@ -130,6 +158,10 @@ class Explorer:
         if self._plots is not None:
             self._plots.highlight(ids)
 
+    def _on_caught_up(self) -> None:
+        if self._plots is not None:
+            self._plots.refresh(None)
+
     def _on_brush(self, ids: list[int]) -> None:
         self.table.highlight(ids)
 
@@ -137,6 +169,8 @@ class Explorer:
 
     def close(self) -> None:
         """Follow the project no more and take the widgets away."""
+        if self._preparing is not None:
+            self._preparing.cancel()
         panels = [self.header, self.processing, self.table, self.overviews, self.details, self.actions, self._plots]
         for panel in panels:
             if panel is not None:

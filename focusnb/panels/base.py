@@ -14,7 +14,8 @@ from focusnb.errors import FocusError
 from focusnb.panels import messages
 from focusnb.panels.polling import Health, Poller, poller
 from focusnb.panels.theme import Theme
-from focusnb.project.project import Changes, Project
+from focusnb.project.browsing.rows import Changed
+from focusnb.project.project import Project
 
 
 class Panel(ABC):
@@ -39,7 +40,7 @@ class Panel(ABC):
     # For subclasses
 
     @abstractmethod
-    def refresh(self, changes: Changes | None) -> None:
+    def refresh(self, changes: Changed | None) -> None:
         """Show what changed; None means all anew."""
 
     def start(self) -> None:
@@ -78,7 +79,7 @@ class Panel(ABC):
 
     # For the poller
 
-    def deliver(self, changes: Changes | None) -> bool:
+    def deliver(self, changes: Changed | None) -> bool:
         """Refresh; what goes wrong is said in the panel, and taken back when it goes right again."""
         try:
             self.refresh(changes)

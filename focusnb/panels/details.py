@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import anywidget
@@ -9,8 +10,12 @@ import traitlets
 
 from focusnb.panels.base import Panel, explain
 from focusnb.panels.theme import bundle
-from focusnb.project.project import Changes, Project
+from focusnb.project.browsing.rows import Changed
+from focusnb.project.project import Project
 from focusnb.views import payload
+
+REST = 0.12
+"""Seconds somebody rests on an exposure before its numbers are read: who steps on looks at the pictures."""
 
 TABS = ("Findings", "Facts", "Parameters", "Runs", "Log")
 
@@ -29,6 +34,7 @@ class Details(Panel):
         super().__init__(project, alone=alone)
         self._current: int | None = None
         self._shown: dict[str, Any] = {}
+        self._resting: asyncio.TimerHandle | None = None
         self._tables = DetailsWidget()
         self._tables.on_msg(self._on_message)
         self.body.children = [self._tables]
@@ -52,14 +58,26 @@ class Details(Panel):
     def show(self, exposure: int | None) -> None:
         """Show an exposure; None shows that there is none."""
         exposure = None if exposure is None else int(exposure)
-        if exposure != self._current:
-            self._current = exposure
+        if exposure == self._current:
+            return
+        self._current = exposure
+        if self._resting is not None:
+            self._resting.cancel()
+        try:
+            self._resting = asyncio.get_running_loop().call_later(REST, self._send)
+        except RuntimeError:  # a script has no loop
             self._send()
 
-    def refresh(self, changes: Changes | None) -> None:
+    def refresh(self, changes: Changed | None) -> None:
         """Show the exposure anew where it changed."""
-        if changes is None or self._current in {*map(int, changes.exposures.index), *changes.deleted}:
+        if changes is None or self._current in changes.exposures | changes.deleted:
             self._send()
+
+    def close(self) -> None:
+        """Show nothing more."""
+        if self._resting is not None:
+            self._resting.cancel()
+        super().close()
 
     def _send(self) -> None:
         self._shown = {}

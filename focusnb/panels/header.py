@@ -14,7 +14,8 @@ from focusnb.panels.polling import Health
 from focusnb.panels.theme import icon, state
 
 if TYPE_CHECKING:
-    from focusnb.project.project import Changes, Project
+    from focusnb.project.browsing.rows import Changed
+    from focusnb.project.project import Project
 
 ORDER = ("new", "queued", "running", "done", "failed", "broken")
 
@@ -39,7 +40,7 @@ class ProjectHeader(Panel):
         )
         self.start()
 
-    def refresh(self, changes: Changes | None) -> None:
+    def refresh(self, changes: Changed | None) -> None:
         """Count the exposures anew."""
         self._counts = self.project.counts()
         self._show()

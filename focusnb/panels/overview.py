@@ -13,11 +13,16 @@ import traitlets
 from focusnb.errors import FocusError, ParameterError
 from focusnb.panels.base import Panel, explain
 from focusnb.panels.theme import bundle
-from focusnb.project.project import Changes, Project
+from focusnb.project.browsing.rows import Changed
+from focusnb.project.project import Project
 from focusnb.views import payload
 
 REACH = 100
 """Exposures before and after the present one whose numbers the browser knows, so that it steps without asking."""
+
+
+MOST_TOLD = 1_000
+"""Changed exposures that are named to the browser; where there are more it forgets all and fetches what it needs."""
 
 
 class OverviewWidget(anywidget.AnyWidget):
@@ -45,6 +50,9 @@ class Overviews(Panel):
         self._wish = 0
         self._seq = 0
         """The browser's last step that is known here; it may have gone on meanwhile."""
+        self._sent: set[tuple[int, int]] = set()
+        """Exposures and overviews the browser was sent; what it gave up since it asks for."""
+        self._is_seen = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._step_callbacks: list[Callable[[int], None]] = []
         self._show_callbacks: list[Callable[[int], None]] = []
@@ -109,15 +117,16 @@ class Overviews(Panel):
 
     # Following the project
 
-    def refresh(self, changes: Changes | None) -> None:
+    def refresh(self, changes: Changed | None) -> None:
         """Let the browser forget what is out of date; what it shows is sent again."""
         self._ids = np.array(self.project.ids(), np.int64) if self._order is None else []
         if changes is None:
-            self._tiles.send({"k": "forget", "ids": None})
+            self._forget(None)
         else:
-            concerned = [*map(int, changes.exposures.index), *changes.deleted]
+            concerned = changes.exposures | changes.deleted
             if concerned:
-                self._tiles.send({"k": "forget", "ids": concerned})
+                told = sorted(concerned) if len(concerned) <= MOST_TOLD else None
+                self._forget(told)
             if self._current is not None and self._current not in concerned:
                 self._send_place(self._seq)
                 return
@@ -151,9 +160,15 @@ class Overviews(Panel):
         self._tiles.send({**message, "place": None if place is None else place + 1, "total": len(ids)})
 
     def _send_current(self, seq: int | None = None) -> None:
-        self._send_place(seq)
-        if self._current is not None:
+        if self._current is not None and (self._current, self._tiles.chosen) not in self._sent:
             self._send_exposure(self._current, self._tiles.chosen)
+        self._send_place(seq)
+
+    def _forget(self, ids: list[int] | None) -> None:
+        """Let the browser forget exposures, None for all."""
+        gone = None if ids is None else set(ids)
+        self._sent = set() if gone is None else {sent for sent in self._sent if sent[0] not in gone}
+        self._tiles.send({"k": "forget", "ids": ids})
 
     def _send_exposure(self, exposure: int, chosen: int) -> None:
         self._deliver(exposure, chosen, *self._pictures(exposure, chosen))
@@ -168,12 +183,16 @@ class Overviews(Panel):
 
     def _deliver(self, exposure: int, chosen: int, data: dict[str, Any], content: list[bytes]) -> None:
         self._tiles.send({"k": "exposure", "id": exposure, "overview": chosen, **data}, content)
+        if self._is_seen and "error" not in data:
+            self._sent.add((exposure, chosen))
 
     # What the browser asks for
 
     def _on_message(self, _widget: Any, message: dict[str, Any], _buffers: list[Any]) -> None:
         kind = message.get("k")
         if kind == "ready":
+            self._is_seen = True
+            self._sent.clear()
             self._send_current()
         elif kind == "go":
             self._gone_to(int(message["id"]), int(message["delta"]), int(message["seq"]))

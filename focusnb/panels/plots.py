@@ -12,14 +12,15 @@ import anywidget
 import ipywidgets as widgets
 import numpy as np
 from bokeh.core.json_encoder import serialize_json
+from bokeh.document import Document
 from bokeh.events import SelectionGeometry
 from jupyter_bokeh import BokehModel
 
 from focusnb.errors import FocusError, ParameterError
 from focusnb.panels.base import Panel
 from focusnb.panels.theme import bundle
-from focusnb.project.browsing.rows import Rows
-from focusnb.project.project import Changes, Project
+from focusnb.project.browsing.rows import Changed, Rows
+from focusnb.project.project import Project
 from focusnb.views import plots
 
 DEFAULTS = {
@@ -50,6 +51,13 @@ class Figure(BokehModel):
     """A figure that whoever comes later sees as it is then: as made, it shows what was there when it was made."""
 
     _is_closed = False
+
+    def update_from_model(self, model: Any) -> None:
+        """Follow a figure; what the browser is told of it is put together when it is told, not here as well."""
+        self._model = model
+        if model.document is None:
+            Document().add_root(model)
+        model.document.on_change_dispatch_to(self)
 
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
         """What the browser is told of it, the figure as it is now."""
@@ -87,30 +95,35 @@ class Plots(Panel):
         for name, drawing in self._drawings.items():
             drawing.plot.on_event(SelectionGeometry, self._on_brush(name))
         self._choosers = {role: self._chooser(role) for role in DEFAULTS}
-        # at once: each reading goes through all rows
-        self._rows.need(plots.needed(self._rows, [c.value for c in self._choosers.values() if c.value is not None]))
+        self._rows.need(first_columns(self._rows))  # at once: each reading goes through all rows
         self._colour = widgets.Dropdown(options=COLOURINGS, value="flag", tooltip="What the colour of a point tells")
         self._colour.observe(lambda _: self._draw(), names="value")
         self._told = {name: widgets.HTML() for name in self._drawings}
         self._key, self._count = widgets.HTML(), widgets.HTML()
         self._empty = widgets.HTML()
+        self._places: dict[str, Any] = {}
         self._arrange()
         self.start()
+        # only now, when there is something to be seen in them: the browser is told once
+        for name, place in self._places.items():
+            head, told = place.children
+            place.children = [head, Figure(self._drawings[name].plot), told]
 
     def _chooser(self, role: str) -> widgets.Dropdown:
         options = [(spec.caption, name) for name, spec in self._specs.items()]
         names = [name for _, name in options]
-        first = next((name for name in DEFAULTS[role] if name in names), names[0] if names else None)
+        first = _first_of(role, names)
         words = {"histogram": "Counted column", "x": "Across", "y": "Up", "time": "Followed in time"}[role]
         chooser = widgets.Dropdown(options=options, value=first, tooltip=words)
         chooser.observe(lambda _: self._changed(role), names="value")
         return chooser
 
     def _arrange(self) -> None:
-        def figure(name: str, *heads: widgets.Widget) -> widgets.VBox:
+        def figure(name: str, *heads: widgets.Widget) -> widgets.Box:
             head = _box(widgets.HBox, "fnb-plots-heads", *heads)
             self._told[name].add_class("fnb-plots-told")
-            return _box(widgets.VBox, "fnb-plots-figure", head, Figure(self._drawings[name].plot), self._told[name])
+            self._places[name] = _box(widgets.VBox, "fnb-plots-figure", head, self._told[name])
+            return self._places[name]
 
         choose, against, through = self._choosers, widgets.Label("against"), widgets.Label("in time")
         for label in (against, through):
@@ -158,8 +171,10 @@ class Plots(Panel):
 
     def highlight(self, ids: Iterable[int]) -> None:
         """Mark exposures in all figures, without calling back."""
-        self._selected = [int(i) for i in ids]
-        self._draw()
+        wanted = [int(i) for i in ids]
+        if sorted(wanted) != sorted(self._selected):  # in another order they are the same rows
+            self._selected = wanted
+            self._mark()
 
     def on_select(self, callback: Callable[[list[int]], None]) -> None:
         """Call a function with the ids of the exposures that a user has brushed; an empty list where there are none."""
@@ -167,7 +182,7 @@ class Plots(Panel):
 
     # Following the project
 
-    def refresh(self, changes: Changes | None) -> None:
+    def refresh(self, changes: Changed | None) -> None:
         """Take up what changed; what the user zoomed into stays."""
         if changes is not None and self._waiting is not None:
             return
@@ -215,7 +230,7 @@ class Plots(Panel):
         self._draw()
 
     def _draw(self) -> None:
-        rows, chosen = self._rows, {role: chooser.value for role, chooser in self._choosers.items()}
+        rows, chosen = self._rows, self._chosen()
         sight = plots.in_sight(rows)
         nothing = not sight.any() or None in chosen.values()
         for widget, hidden in ((self._figures, nothing), (self._bar, nothing), (self._empty, not nothing)):
@@ -223,24 +238,43 @@ class Plots(Panel):
         if nothing:
             self._empty.value = _EMPTY
             return
+        limits = self._limits()
+        self._describe_bars(chosen["histogram"], sight, limits)
+        marks = plots.colour_by(rows, self._colour.value, sight)
+        for figure, x, y in _axes(chosen):
+            self._draw_points(figure, x, y, marks, sight, limits)
+        self._show_key(marks)
+        self._mark()
+
+    def _chosen(self) -> dict[str, Any]:
+        return {role: chooser.value for role, chooser in self._choosers.items()}
+
+    def _mark(self) -> None:
+        """Show which rows are marked; what else is drawn stays."""
+        rows, chosen = self._rows, self._chosen()
+        sight = plots.in_sight(rows)
+        if not sight.any() or None in chosen.values():
+            return
         marked = np.zeros(len(rows), bool)
         marked[rows.positions(self._selected)] = True
-        marks = plots.colour_by(rows, self._colour.value, sight)
-        limits = self._limits()
-        self._draw_bars(chosen["histogram"], sight, marked, limits)
-        self._draw_points("scatter", chosen["x"], chosen["y"], marks, (sight, marked), limits)
-        self._draw_points("time", plots.TIME, chosen["time"], marks, (sight, marked), limits)
-        self._show_key(marks, int((marked & sight).sum()), int(sight.sum()))
-
-    def _draw_bars(self, name: str, sight: np.ndarray, marked: np.ndarray, limits: dict[str, list[float]]) -> None:
-        values, drawing, spec = plots.values_of(self._rows, name), self._drawings["histogram"], self._specs[name]
+        values, spec = plots.values_of(rows, chosen["histogram"]), self._specs[chosen["histogram"]]
         there = plots.has_numbers(sight, values)
-        drawing.points.data = plots.histogram(values[there], marked[there], whole=spec.type == "int")
+        bars = plots.histogram(values[there], marked[there], whole=spec.type == "int")
+        self._drawings["histogram"].points.data = bars
+        for figure, x_name, y_name in _axes(chosen):
+            x, y = plots.values_of(rows, x_name), plots.values_of(rows, y_name)
+            there = plots.has_numbers(sight, x, y)
+            self._drawings[figure].marked.data = plots.marked_data(x, y, marked, there)
+        number, total = int((marked & sight).sum()), int(sight.sum())
+        self._count.value = f"{number:,} of {total:,} marked" if number else f"{total:,} exposures"
+        self._clear.disabled = not number
+
+    def _describe_bars(self, name: str, sight: np.ndarray, limits: dict[str, list[float]]) -> None:
+        drawing, spec = self._drawings["histogram"], self._specs[name]
+        counted = int(plots.has_numbers(sight, plots.values_of(self._rows, name)).sum())
         drawing.label(spec.caption, "Exposures")
         drawing.show_limits(upright=limits.get(name, []))
-        self._tell(
-            "histogram", plots.tell_drawn(int(there.sum()), int(there.sum()), int(sight.sum()), [spec]), limits, name
-        )
+        self._tell("histogram", plots.tell_drawn(counted, counted, int(sight.sum()), [spec]), limits, name)
 
     def _draw_points(
         self,
@@ -248,16 +282,15 @@ class Plots(Panel):
         x_name: str,
         y_name: str,
         marks: plots.Marks,
-        chosen: tuple[np.ndarray, np.ndarray],
+        sight: np.ndarray,
         limits: dict[str, list[float]],
     ) -> None:
-        rows, drawing, (sight, marked) = self._rows, self._drawings[figure], chosen
+        rows, drawing = self._rows, self._drawings[figure]
         x, y = plots.values_of(rows, x_name), plots.values_of(rows, y_name)
         there = plots.has_numbers(sight, x, y)
         positions = plots.thin(x, y, there)
         drawing.paint([category.colour for category in marks.categories])
         drawing.points.data = plots.point_data(rows, x, y, marks, positions)
-        drawing.marked.data = plots.marked_data(x, y, marked, there)
         specs = [self._specs[name] for name in dict.fromkeys((y_name, x_name)) if name in self._specs]
         drawing.label(
             self._specs[x_name].caption if x_name in self._specs else "Recorded at", self._specs[y_name].caption
@@ -280,7 +313,7 @@ class Plots(Panel):
         words = [plots.limits_in_words(self._specs[name], limits[name]) for name in known]
         self._told[figure].value = html.escape(". ".join(filter(None, [told, *words])))
 
-    def _show_key(self, marks: plots.Marks, marked: int, total: int) -> None:
+    def _show_key(self, marks: plots.Marks) -> None:
         names = {"": "no flag" if self._colour.value == "flag" else "no group"}
         shown = [category for category in marks.categories if self._colour.value != "none"]
         words = [html.escape(names.get(category.name, category.name)) for category in shown]
@@ -289,8 +322,6 @@ class Plots(Panel):
             for category, word in zip(shown, words, strict=True)
         )
         self._key.value = f'<div class="fnb-plots-key">{"".join(parts)}</div>'
-        self._count.value = f"{marked:,} of {total:,} marked" if marked else f"{total:,} exposures"
-        self._clear.disabled = not marked
 
     # The brush
 
@@ -323,6 +354,21 @@ class Plots(Panel):
         self.highlight(ids)
         for callback in self._select_callbacks:
             callback(self.selected)
+
+
+def _axes(chosen: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """The figures of points with the columns across and up."""
+    return [("scatter", chosen["x"], chosen["y"]), ("time", plots.TIME, chosen["time"])]
+
+
+def first_columns(rows: Rows) -> list[str]:
+    """The columns that the figures read at first."""
+    names = list(plots.plottable(rows.specs))
+    return plots.needed(rows, filter(None, (_first_of(role, names) for role in DEFAULTS)))
+
+
+def _first_of(role: str, names: list[str]) -> str | None:
+    return next((name for name in DEFAULTS[role] if name in names), names[0] if names else None)
 
 
 _EMPTY = (

@@ -18,8 +18,9 @@ from typing import Protocol, TypeVar
 
 from focusnb.errors import FocusError
 from focusnb.project import lease
+from focusnb.project.browsing.rows import Changed, changed_since
 from focusnb.project.library import LibraryBusy
-from focusnb.project.project import Changes, Project
+from focusnb.project.project import Project
 
 Found = TypeVar("Found")
 
@@ -65,7 +66,7 @@ class Health:
 class Listener(Protocol):
     """Who wants to know."""
 
-    def deliver(self, changes: Changes | None) -> bool:
+    def deliver(self, changes: Changed | None) -> bool:
         """Take changes, None for all anew; False where that failed and all must be read again."""
 
     def tell_health(self, health: Health) -> None:
@@ -84,7 +85,7 @@ class _Look:
     fault: Exception | None = None
     revision: int = -1
     anew: bool = False
-    changes: Changes | None = None
+    changes: Changed | None = None
     health: Health = Health()
 
 
@@ -178,7 +179,7 @@ class Poller:
                 look.anew = True
             elif look.revision != self._revision:
                 library.forget_columns()
-                look.changes = self.project.changes(self._revision)
+                look.changes = changed_since(library, self._revision)
                 look.revision = look.changes.revision
             if look.anew or look.changes is not None:
                 look.health = replace(look.health, empty=self.project.is_empty)
@@ -210,7 +211,7 @@ class Poller:
             elif look.changes is not None:
                 self._hand(listener, look.changes)
 
-    def _hand(self, listener: Listener, changes: Changes | None) -> None:
+    def _hand(self, listener: Listener, changes: Changed | None) -> None:
         if listener.deliver(changes):
             self._behind.discard(id(listener))
         else:

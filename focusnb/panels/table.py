@@ -16,7 +16,8 @@ from focusnb.panels.base import Panel, explain
 from focusnb.panels.polling import in_thread
 from focusnb.panels.theme import bundle
 from focusnb.project.browsing import Browser
-from focusnb.project.project import Changes, Project
+from focusnb.project.browsing.rows import Changed
+from focusnb.project.project import Project
 
 MOST_LINES = 400
 """Lines sent at once, however many are asked for."""
@@ -69,6 +70,10 @@ class LibraryTable(Panel):
         self._marks_sent: Any = None
         self._first = True
         self._loading: asyncio.Task[None] | None = None
+        self._catching_up: asyncio.Task[None] | None = None
+        self._on_caught_up: list[Callable[[], object]] = []
+        self._sight = 0, MOST_LINES
+        """The lines a browser asked for last: first, and how many."""
         self._is_unanswered = False
         self.marks_known: dict[Any, int] = {}
         """Changes of the highlight known of each view: what lines made before its last one say of it is old."""
@@ -90,6 +95,10 @@ class LibraryTable(Panel):
     def on_current(self, callback: Callable[[int | None], object]) -> None:
         """Call with the exposure under the cursor whenever it is another one; None on the line of a group."""
         self._on_current.append(callback)
+
+    def on_caught_up(self, callback: Callable[[], object]) -> None:
+        """Call when rows were read that came later than the change that was told, as they were very many."""
+        self._on_caught_up.append(callback)
 
     @property
     def highlighted(self) -> list[int]:
@@ -115,6 +124,11 @@ class LibraryTable(Panel):
     def shown(self) -> list[int]:
         """Ids of the rows that pass the filters, in their order."""
         return self.browser.shown
+
+    @property
+    def order(self) -> Any:
+        """The same as :attr:`shown`, as an array: to be looked into often, where there are very many."""
+        return self.browser.order
 
     @property
     def columns(self) -> list[str]:
@@ -158,8 +172,8 @@ class LibraryTable(Panel):
 
     # Following the project
 
-    def refresh(self, changes: Changes | None) -> None:
-        """Take up what changed. The table reads its own columns only, which costs less than all of ``changes``."""
+    def refresh(self, changes: Changed | None) -> None:
+        """Take up what changed. The table reads its own columns only."""
         if changes is None and not self._first:
             self.browser.reload()
         else:
@@ -167,6 +181,36 @@ class LibraryTable(Panel):
         self._first = False
         self.announce()
         self.marked()
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Read what is behind where very many rows changed at once, a part after another, while the page goes on."""
+        if not self.browser.is_behind or is_under_way(self._catching_up):
+            return
+        try:
+            self._catching_up = asyncio.get_running_loop().create_task(self._catch_up_by_parts())
+        except RuntimeError:  # a script has no loop to go on in meanwhile
+            self.browser.catch_up()
+            self._caught_up()
+
+    async def _catch_up_by_parts(self) -> None:
+        changed = False
+        while not self.is_gone and self.browser.is_behind:
+            with self.guard("read what changed"):
+                chunk = await asyncio.wrap_future(in_thread(self.browser.fetch_behind(self._sight)))
+                if not self.is_gone and self.browser.take_behind(chunk):
+                    changed = True
+                    self.announce()
+                continue
+            await asyncio.sleep(AGAIN)
+        if changed and not self.is_gone:
+            self._caught_up()
+
+    def _caught_up(self) -> None:
+        self.announce()
+        self.marked()
+        for callback in self._on_caught_up:
+            callback()
 
     # Talking to the browsers
 
@@ -204,7 +248,8 @@ class LibraryTable(Panel):
         view = message.get("view")
         reply = {"k": "window", "view": view, "version": self.browser.version, "marked": self.marks_known.get(view, 0)}
         self.grid.send({**reply, "start": start, "shift": shift, "lines": lines})
-        if self.browser.is_loaded or (self._loading is not None and not self._loading.done()):
+        self._sight = start, count
+        if self.browser.is_loaded or is_under_way(self._loading):
             return
         try:
             self._loading = asyncio.get_running_loop().create_task(self._load())
@@ -278,6 +323,11 @@ class LibraryTable(Panel):
         """Tell those who want to know that an exposure was opened."""
         for callback in self._on_open:
             callback(exposure)
+
+
+def is_under_way(task: asyncio.Task[None] | None) -> bool:
+    """Whether a task was begun and has not ended."""
+    return task is not None and not task.done()
 
 
 class _Actions:

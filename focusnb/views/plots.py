@@ -36,8 +36,8 @@ TIME = "time"
 
 _TIMES = ("recorded_at", "imported_at")
 
-MOST_POINTS = 12_000
-"""Points drawn in one figure."""
+MOST_POINTS = 6_000
+"""Points drawn in one figure: at five pixels each they fill it, and more would only be slower."""
 
 MOST_MARKED = 4_000
 """Selected points drawn on top of them."""
@@ -181,23 +181,25 @@ def thin(x: np.ndarray, y: np.ndarray, there: np.ndarray, most: int = MOST_POINT
     positions = np.flatnonzero(there)
     if len(positions) <= most:
         return positions
-    columns = max(1, most // 8)
+    columns = max(1, most // 24)
     place = _bins(x[positions], columns)
-    # ends of each column, at most a quarter of what is drawn
+    # ends of each column, at most a twelfth of what is drawn
     order = np.lexsort((y[positions], place))
     first = np.flatnonzero(np.diff(place[order], prepend=-1))
     last = np.append(first[1:], len(order)) - 1
     kept = np.zeros(len(positions), bool)
     kept[order[first]] = kept[order[last]] = True
-    # of the others those that are rare where they lie
+    # of the others those that are rare where they lie: the first of every cell of a grid, then the second ...
     side = 256
     cells = _bins(x[positions], side) * side + _bins(y[positions], side)
     generator = np.random.default_rng(0)  # the same points each time: a figure that flickers cannot be read
     shuffled = generator.permutation(len(positions))
-    by_cell = shuffled[np.argsort(cells[shuffled], kind="stable")]
-    starts = np.flatnonzero(np.diff(cells[by_cell], prepend=-1))
-    turn = np.arange(len(by_cell)) - np.repeat(starts, np.diff(np.append(starts, len(by_cell))))
-    preferred = by_cell[np.argsort(turn, kind="stable")]
+    by_cell = np.argsort(cells[shuffled], kind="stable")
+    starts = np.flatnonzero(np.diff(cells[shuffled][by_cell], prepend=-1))
+    turn = np.empty(len(positions), np.int64)
+    turn[by_cell] = np.arange(len(positions)) - np.repeat(starts, np.diff(np.append(starts, len(positions))))
+    # ... and where that are too many, those of no place before another's
+    preferred = shuffled[np.argsort(turn, kind="stable")]
     room = most - int(kept.sum())
     kept[preferred[~kept[preferred]][: max(0, room)]] = True
     return positions[kept]
@@ -313,9 +315,9 @@ def tell_drawn(drawn: int, there: int, sight: int, specs: Iterable[Spec]) -> str
     if sight > there:
         # "drift", "defocus U", but "CTF fit resolution"
         names = " or ".join(s.label[0].lower() + s.label[1:] if s.label[1:2].islower() else s.label for s in specs)
-        parts.append(f"{sight - there:,} of {sight:,} have no {names}".replace(",", " "))
+        parts.append(f"{sight - there:,} of {sight:,} have no {names}")
     if there > drawn:
-        parts.append(f"{drawn:,} of {there:,} points drawn; a brush takes all".replace(",", " "))
+        parts.append(f"{drawn:,} of {there:,} points drawn; a brush takes all")
     return "; ".join(parts)
 
 

@@ -119,7 +119,8 @@ def watch(chromium: Browser) -> Iterator[Callable[..., Watched]]:
 
     yield open_window
     for window in opened:
-        window.page.wait_for_timeout(300)  # what comes late is a complaint as well
+        if not window.page.is_closed():
+            window.page.wait_for_timeout(300)  # what comes late is a complaint as well
         window.context.close()
     assert [complaint for window in opened for complaint in window.complaints] == []
 

@@ -271,7 +271,7 @@ def test_a_brush_in_voila_selects_exposures(chromium: Any, tmp_path: Path) -> No
             page.wait_for_timeout(1500)
             box = figure.bounding_box()
             # the upper half of the scatter: drifts grow upwards
-            corners = [(0.25, 0.02), (0.915, 0.44)]
+            corners = [(0.25, 0.03), (0.915, 0.44)]
             (left, top), (right, bottom) = [
                 (box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners
             ]

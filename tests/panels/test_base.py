@@ -19,8 +19,9 @@ from focusnb.panels.base import Panel
 from focusnb.panels.header import ProjectHeader
 from focusnb.project import lease
 from focusnb.project import library as library_module
+from focusnb.project.browsing.rows import Changed
 from focusnb.project.library import Library, LibraryBusy
-from focusnb.project.project import Changes, Project
+from focusnb.project.project import Project
 from focusnb.project.rebuilding import rebuild
 from tests.projects import make_project, process, write_shots
 
@@ -30,13 +31,13 @@ class Listing(Panel):
 
     def __init__(self, project: Project, *, alone: bool = True) -> None:
         super().__init__(project, alone=alone)
-        self.told: list[Changes | None] = []
+        self.told: list[Changed | None] = []
         self.fault: Exception | None = None
         self.label = widgets.Label()
         self.body.children = [self.label]
         self.start()
 
-    def refresh(self, changes: Changes | None) -> None:
+    def refresh(self, changes: Changed | None) -> None:
         if self.fault is not None:
             raise self.fault
         self.label.value = ", ".join(self.project.table()["exposure"])
@@ -78,14 +79,15 @@ def test_a_panel_is_told_all_at_first_and_then_what_changed(project, panel):
         other.flag(other.ids()[1:], "gold")
     panel.poke()
     [_, changes] = panel.told
-    assert list(changes.exposures["flag"]) == ["red", "gold"]
+    assert changes.exposures == frozenset(project.ids())
+    assert changes.deleted == frozenset()
     assert changes.revision == project.revision
 
 
 def test_one_look_serves_all_panels_of_a_project(project, panel, monkeypatch):
     looks = []
-    read = Project.changes
-    monkeypatch.setattr(Project, "changes", lambda self, since: looks.append(since) or read(self, since))
+    read = polling.changed_since
+    monkeypatch.setattr(polling, "changed_since", lambda library, since: looks.append(since) or read(library, since))
     with Project.open(project.folder) as same:
         second = Listing(same, alone=False)
         assert polling.poller(same) is polling.poller(project)
@@ -164,7 +166,8 @@ def test_a_folder_that_goes_away_and_comes_back(project, panel):
     panel.poke()
     assert panel.noticed == ""
     assert panel.health.stale_since is None
-    assert list(panel.told[-1].exposures["flag"]) == ["gold", "gold"]
+    assert panel.told[-1].exposures == frozenset(project.ids())
+    assert list(project.table()["flag"]) == ["gold", "gold"]
 
 
 def test_a_panel_opened_while_the_folder_is_away(project):

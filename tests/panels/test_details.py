@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
-from focusnb.panels.details import TABS, Details
+from focusnb.panels.details import REST, TABS, Details
 from focusnb.panels.polling import poller
 from tests.views.shown import make_shown
 
@@ -33,3 +34,22 @@ def test_details_follow_the_exposure_and_what_changes(tmp_path: Path) -> None:
         panel.show(77)
         assert "no exposure 77" in sent[-1]["error"]
         panel.close()
+
+
+def test_who_steps_on_waits_for_no_numbers(tmp_path: Path) -> None:
+    async def step() -> None:
+        with make_shown(tmp_path / "project") as project:
+            panel = Details(project)
+            sent: list[dict] = []
+            panel._tables.send = lambda message, buffers=None: sent.append(message)
+            for exposure in (1, 2, 3):
+                panel.show(exposure)
+            assert sent == []
+            await asyncio.sleep(3 * REST)
+            assert [message["id"] for message in sent] == [3]
+            panel.show(1)
+            panel.close()
+            await asyncio.sleep(2 * REST)
+            assert len(sent) == 1
+
+    asyncio.run(step())

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from focusnb.errors import ParameterError
+from focusnb.panels import overview
 from focusnb.panels.overview import REACH, Overviews
 from focusnb.panels.polling import poller
 from focusnb.project.project import Project
@@ -79,6 +80,34 @@ def test_show_and_step_are_calls(panel: Overviews, browser: Browser) -> None:
     browser.take("show")
     panel.show(1)
     assert not browser.got  # it is there already
+
+
+def test_what_a_browser_has_is_not_sent_again_until_it_changes(
+    shown: Project, panel: Overviews, browser: Browser
+) -> None:
+    browser.say(k="ready")
+    browser.say(k="want", ids=[2, 3], overview=0)
+    assert [message["id"] for message, _ in browser.take("exposure")] == [1, 2, 3]
+    browser.take("show")
+    panel.show(2)
+    assert not browser.take("exposure")
+    assert [message["id"] for message, _ in browser.take("show")] == [2]
+    shown.flag([3], "red")
+    poller(shown).step()
+    panel.show(3)
+    ((message, _),) = browser.take("exposure")
+    assert (message["id"], message["head"]["flag"]) == (3, "red")
+    browser.say(k="ready")  # another browser, or the same one loaded again
+    assert [message["id"] for message, _ in browser.take("exposure")] == [3]
+
+
+def test_very_many_changes_are_not_named(
+    shown: Project, panel: Overviews, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview, "MOST_TOLD", 2)
+    shown.flag([1, 2, 3], "red")
+    poller(shown).step()
+    assert [message["ids"] for message, _ in browser.take("forget")] == [None]
 
 
 def test_a_user_steps_without_waiting_and_the_kernel_follows(panel: Overviews, browser: Browser) -> None:

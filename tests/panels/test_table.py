@@ -17,6 +17,8 @@ from focusnb.panels import table as table_module
 from focusnb.panels import table_lines
 from focusnb.panels.table import LibraryTable
 from focusnb.project.browsing import Browser
+from focusnb.project.browsing import rows as reading
+from focusnb.project.browsing.rows import changed_since
 from focusnb.project.library import LibraryBusy
 from focusnb.project.project import Project
 from tests.filled import change_rows, filled_project, plausible, write_rows
@@ -50,7 +52,8 @@ class Viewer:
 
     def follow(self) -> None:
         """Let the table take up what changed, as its poller does."""
-        self.table.refresh(self.table.project.changes(self.table.project.revision))
+        project = self.table.project
+        self.table.refresh(changed_since(project.library, project.revision))
 
     def state(self) -> dict[str, Any]:
         """What a browser that comes late is told."""
@@ -430,3 +433,69 @@ def test_the_cell_of_a_reason_leaves_out_the_file_of_its_row() -> None:
         table_lines._without_name("the voltage is not known: give it", "grid_1") == "the voltage is not known: give it"
     )
     assert table_lines._without_name("", "grid_1") == ""
+
+
+def test_very_many_changes_are_taken_up_by_parts_while_the_page_goes_on(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "MANY", 40)
+    monkeypatch.setattr(reading, "CHUNK", 50)
+
+    async def follow() -> None:
+        table = LibraryTable(project)
+        viewer = Viewer(table)
+        told: list[int] = []
+        table.on_caught_up(lambda: told.append(table.browser.version))
+        table.browser.load()
+        table.browser.sort("drift")
+        viewer.window()
+        with Project.open(project.folder) as other:
+            change_rows(other, {n: {"drift": 1000.0 - n, "flag": "gold"} for n in range(1, 201)})
+        viewer.follow()
+        assert set(table.browser.rows.column("flag").texts(np.arange(200))) == {"gold"}, "what people decide is there"
+        assert table.browser.is_behind
+        assert not told
+        assert viewer.window()["lines"], "it answers meanwhile"
+        for _ in range(500):
+            await asyncio.sleep(0.01)
+            if told:
+                break
+        assert len(told) == 1
+        assert not table.browser.is_behind
+        drifts = table.browser.rows.column("drift").values[:200]
+        np.testing.assert_array_equal(drifts, 1000.0 - np.arange(1, 201))
+        assert [message["k"] for message in viewer.told].count("state") > 1, "the browsers hear of each part"
+        table.close()
+
+    asyncio.run(follow())
+
+
+def test_a_part_that_cannot_be_read_is_told_and_read_again(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MANY", 40)
+    monkeypatch.setattr(table_module, "AGAIN", 0.01)
+    real = reading.Rows.fetch_behind
+    failed: list[str] = []
+
+    def fetch(rows: Any, first: Any) -> Any:
+        if not failed:
+            failed.append("once")
+            raise LibraryBusy("kept locked by another process; try again")
+        return real(rows, first)
+
+    async def follow() -> None:
+        table = LibraryTable(project)
+        table.browser.load()
+        monkeypatch.setattr(reading.Rows, "fetch_behind", fetch)
+        with Project.open(project.folder) as other:
+            change_rows(other, {n: {"drift": 5.0} for n in range(1, 201)})
+        table.refresh(changed_since(project.library, 0))
+        for _ in range(500):
+            await asyncio.sleep(0.01)
+            if not table.browser.is_behind:
+                break
+        assert failed
+        assert (table.browser.rows.column("drift").values[:200] == 5).all()
+        assert table._messages.text == ""
+        table.close()
+
+    asyncio.run(follow())

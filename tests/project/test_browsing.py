@@ -576,8 +576,8 @@ def test_what_is_written_is_taken_up_without_reading_unless_others_wrote_too(
     assert column_of(browser, "flag")[:3] == ["red", "red", ""]
     assert browser.within({}, flags=["red"]) == [1, 2]
 
-    def refresh(rows: Any) -> Any:
-        found = real(rows)
+    def refresh(rows: Any, **options: Any) -> Any:
+        found = real(rows, **options)
         if not read:
             read.append("others")
             change_rows(project, {3: {"comment": "written meanwhile"}})

@@ -104,6 +104,23 @@ def test_of_many_points_no_outlier_is_lost() -> None:
     assert (plots.thin(x, y, np.ones(100_000, bool)) == chosen).all()
 
 
+def test_of_many_points_spread_evenly_an_even_part_is_drawn() -> None:
+    x, y = np.random.default_rng(4).uniform(size=(2, 100_000))
+    chosen = plots.thin(x, y, np.ones(100_000, bool))
+    inner = chosen[(y[chosen] > 0.02) & (y[chosen] < 0.98)]  # without the ends of each column
+    for values in (x[inner], y[inner]):
+        counts = np.histogram(values, 4, range=(0, 1))[0]
+        np.testing.assert_allclose(counts / counts.sum(), 0.25, atol=0.03)
+
+
+def test_a_rare_place_is_drawn_before_a_crowded_one_is_filled() -> None:
+    generator = np.random.default_rng(5)
+    x, y = generator.normal(size=(2, 100_000)) * 0.01
+    x[:200], y[:200] = generator.uniform(1, 5, size=(2, 200))
+    chosen = plots.thin(x, y, np.ones(100_000, bool))
+    assert (chosen < 200).sum() > 190
+
+
 @pytest.mark.parametrize("values", [np.zeros(30_000), np.repeat([1.0, 2.0], 15_000)])
 def test_equal_values_can_be_thinned(values: np.ndarray) -> None:
     assert 0 < len(plots.thin(values, values, np.ones(30_000, bool))) <= plots.MOST_POINTS
@@ -163,8 +180,8 @@ def test_what_is_left_out_is_told(shown: Project) -> None:
     specs = shown.specs()
     told = plots.tell_drawn(12000, 90000, 100000, [specs["drift"], specs["ctf_fit_resolution"], specs["defocus_u"]])
     assert told == (
-        "10 000 of 100 000 have no drift or CTF fit resolution or defocus U; "
-        "12 000 of 90 000 points drawn; a brush takes all"
+        "10,000 of 100,000 have no drift or CTF fit resolution or defocus U; "
+        "12,000 of 90,000 points drawn; a brush takes all"
     )
     assert plots.tell_drawn(5, 5, 5, [specs["drift"]]) == ""
     assert plots.limits_in_words(specs["drift"], [50.0]) == "Drift: judged at 50.0 Å"

@@ -9,7 +9,7 @@ browser.frame                    # the rows shown, as a DataFrame
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from focusnb.project.browsing.arrangement import Arrangement, Group
 from focusnb.project.browsing.columns import Bools, Numbers, Words
 from focusnb.project.browsing.editing import Editing
 from focusnb.project.browsing.filters import Filter, example, parse_filter
-from focusnb.project.browsing.rows import ALWAYS, Difference, Ids, Rows
+from focusnb.project.browsing.rows import ALWAYS, Chunk, Difference, Ids, Rows
 from focusnb.project.project import Project
 from focusnb.project.sets import TRASH
 
@@ -65,8 +65,12 @@ class Browser(Editing):
     """
 
     def __init__(self, project: Project, *, eager: bool = True) -> None:
-        """``eager``: read all columns shown at once; else only what puts the rows in order, until :meth:`load`."""
+        """``eager``: read all columns shown at once; else only what puts the rows in order, until :meth:`load`.
+
+        Likewise later: of very many rows that changed at once, only what people decide, until :meth:`catch_up`.
+        """
         self.project = project
+        self._eager = eager
         kept = layouts.read_layout(project)
         wanted = [*(name for name, _ in kept.sort), *filter(None, [kept.grouped]), *(kept.columns if eager else ())]
         self.rows = Rows(project.library, wanted)
@@ -99,7 +103,7 @@ class Browser(Editing):
 
         Order, filters, ticks and highlight stay. Costs what changed, and a sorting.
         """
-        return self._follow(self.rows.refresh())
+        return self._follow(self.rows.refresh(whole=self._eager))
 
     def wrote(self, name: str, ids: list[int], value: str | None) -> Difference | None:
         """Take up one value just written to rows, without reading again what is known."""
@@ -128,6 +132,30 @@ class Browser(Editing):
         if self.rows.take(part):
             self._stale()
             self.refresh()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether what was found for some rows has to be read again; see :meth:`catch_up`."""
+        return bool(len(self.rows.behind))
+
+    def catch_up(self) -> None:
+        """Read all that is behind."""
+        while self.is_behind:
+            self.take_behind(self.rows.fetch_behind())
+
+    def fetch_behind(self, lines: tuple[int, int]) -> Callable[[], Chunk]:
+        """What reads a part of what is behind, beginning with the lines in sight; to be called in a thread."""
+        seen = self.arrangement.lines[lines[0] : sum(lines)]
+        ids = self.rows.ids[seen[seen >= 0]]
+        return lambda: self.rows.fetch_behind(ids)
+
+    def take_behind(self, chunk: Chunk) -> bool:
+        """Take up what was read, and what changed meanwhile; whether anything is shown otherwise now."""
+        before, revision = self.version, self.rows.revision
+        self._follow(self.rows.take_behind(chunk))
+        if self.rows.revision < revision:
+            self.refresh()
+        return self.version != before
 
     def _follow(self, difference: Difference | None) -> Difference | None:
         before = self._marked_ids
@@ -213,6 +241,12 @@ class Browser(Editing):
         return self._ids_at(self.arrangement.positions)
 
     @property
+    def order(self) -> Ids:
+        """The same as an array."""
+        ids: Ids = self.rows.ids[self.arrangement.positions]
+        return ids
+
+    @property
     def shown_count(self) -> int:
         """How many rows pass the filters."""
         return len(self.arrangement.positions)
@@ -232,6 +266,7 @@ class Browser(Editing):
         """The rows shown as a DataFrame: the columns shown, in their order; ``attrs`` holds units and labels."""
         import pandas as pd
 
+        self.catch_up()
         positions = self.arrangement.positions
         names = list(dict.fromkeys([*self._columns, *filter(None, [self._grouped])]))
         index = pd.Index(self.rows.ids[positions], name="id")

@@ -37,6 +37,7 @@ OWN = {
 """The columns every library has, declared as facts and findings are."""
 
 _DIGITS = re.compile(r"\d+")
+_PLAIN_TIME = re.compile(r"\d{4}-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\d(\.\d{3}|\.\d{6})?")
 _NO_PLACES = re.compile(r"-0(\.0*)?")
 
 
@@ -63,7 +64,7 @@ class Numbers:
 
     def _numbers(self, raw: Sequence[Any]) -> Floats:
         if self.kind == "time":
-            return np.fromiter(map(_seconds, raw), np.float64, len(raw))
+            return _all_seconds(raw)
         return np.array(raw, dtype=np.float64)
 
     def put(self, positions: Positions, raw: Sequence[Any]) -> None:
@@ -77,6 +78,14 @@ class Numbers:
     def take(self, positions: Positions | Bools) -> None:
         """Keep these rows, in this order."""
         self.values = self.values[positions]
+
+    def copy(self, positions: Positions) -> Floats:
+        """What some rows hold, for :meth:`is_as`."""
+        return self.values[positions]
+
+    def is_as(self, positions: Positions, copied: npt.NDArray[Any]) -> bool:
+        """Whether these rows hold what they held."""
+        return np.array_equal(self.values[positions], copied, equal_nan=True)
 
     def keys(self) -> Floats:
         """What to sort by; NaN for rows without a value."""
@@ -167,6 +176,14 @@ class Words:
     def take(self, positions: Positions | Bools) -> None:
         """Keep these rows, in this order."""
         self.codes = self.codes[positions]
+
+    def copy(self, positions: Positions) -> npt.NDArray[np.int32]:
+        """What some rows hold, for :meth:`is_as`."""
+        return self.codes[positions]
+
+    def is_as(self, positions: Positions, copied: npt.NDArray[Any]) -> bool:
+        """Whether these rows hold what they held."""
+        return np.array_equal(self.codes[positions], copied)
 
     def _key(self, word: str) -> Any:
         choices = self.spec.choices
@@ -264,6 +281,17 @@ def time_of(seconds: float) -> datetime.datetime:
 
 
 _EPOCH = datetime.datetime(1970, 1, 1)
+
+
+def _all_seconds(raw: Sequence[Any]) -> Floats:
+    """Times as seconds since 1970, NaN where there is none; those of the library's own form are read together."""
+    texts = [str(text or "NaT").removesuffix("+00:00") for text in raw]
+    if all(text == "NaT" or _PLAIN_TIME.fullmatch(text) for text in dict.fromkeys(texts)):
+        moments = np.array(texts, "datetime64[us]")
+        seconds: Floats = moments.astype(np.int64) / 1e6
+        seconds[np.isnat(moments)] = np.nan
+        return seconds
+    return np.fromiter(map(_seconds, raw), np.float64, len(raw))
 
 
 def _seconds(text: Any) -> float:

@@ -55,6 +55,10 @@ class Editing:
         """Take up what was just written here; see :meth:`Browser.wrote`."""
         raise NotImplementedError
 
+    def catch_up(self) -> None:
+        """Read all that is behind; see :meth:`Browser.catch_up`."""
+        raise NotImplementedError
+
     def _ticks_changed(self) -> None:
         raise NotImplementedError
 
@@ -154,6 +158,7 @@ class Editing:
         ranges : by name of the column, as a filter ("1.0..2.5") or as (low, high), where None is open
         ignore_sign : compare numbers without their sign
         """
+        self.catch_up()
         passing = np.ones(len(self.rows), np.bool_)
         for name, wanted in ranges.items():
             column = self.rows.column(name)

@@ -5,8 +5,10 @@ A row has a *position* here: rows are in the order of their ids, so that a new e
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,15 @@ Ids = npt.NDArray[np.int64]
 
 ALWAYS = ("exposure", "group", "status", "flag", "reason", "comment")
 """Columns every table needs, shown or not."""
+
+DECIDED = ("group", "status", "reason", "flag", "comment")
+"""Columns that are often written for very many rows at once; SQLite has them at hand, unlike what was found."""
+
+MANY = 4_000
+"""Changed rows from which on those columns may come first."""
+
+CHUNK = 10_000
+"""Rows of which the others are read at once."""
 
 
 @dataclass
@@ -42,6 +53,35 @@ class Difference:
 _NONE: Ids = np.empty(0, np.int64)
 
 
+@dataclass(frozen=True)
+class Changed:
+    """Which exposures are others than at a revision: those added or changed, and those deleted."""
+
+    revision: int
+    exposures: frozenset[int]
+    deleted: frozenset[int]
+
+
+def changed_since(library: Library, revision: int) -> Changed:
+    """Which exposures changed after a revision; reads their numbers alone, from the index."""
+    with library.read() as connection:
+        present = _revision(connection)
+        ids = _fetch(connection, f"SELECT id FROM exposures WHERE revision > {int(revision)}")
+        return Changed(present, frozenset(i for (i,) in ids), frozenset(_deleted(connection, revision).tolist()))
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows read anew by :meth:`Rows.fetch_behind`: values by column as the library has them, and those set by hand."""
+
+    asked: Ids
+    ids: Ids
+    found: dict[str, Sequence[Any]]
+    by_hand: dict[str, dict[int, Any]]
+    revision: int
+    reading: int
+
+
 class Rows:
     """All exposures of a library, by column."""
 
@@ -49,6 +89,8 @@ class Rows:
         self._library = library
         self.ids: Ids = _NONE
         self.columns: dict[str, Column] = {}
+        self.behind: Ids = _NONE
+        """Rows of which only :data:`DECIDED` are of now; see :meth:`refresh`."""
         self.revision = -1
         self._declared = -1
         self._specs: dict[str, Spec] = {}
@@ -135,6 +177,7 @@ class Rows:
         blank = Rows.__new__(Rows)
         blank._library, blank._specs, blank._readings = self._library, self._specs, self._readings
         blank.ids, blank.columns, blank.revision, blank._declared = _NONE, {}, -1, self._declared
+        blank.behind = _NONE
         return blank
 
     def positions(self, ids: Iterable[int]) -> Positions:
@@ -156,6 +199,7 @@ class Rows:
             fresh._load(connection, [name for name in names if name in fresh._specs])
         self.ids, self.columns, self.revision = fresh.ids, fresh.columns, fresh.revision
         self._declared, self._specs = fresh._declared, fresh._specs
+        self.behind = _NONE
         self._readings += 1
 
     def _read_specs(self, connection: sa.Connection) -> None:
@@ -199,10 +243,20 @@ class Rows:
         where = "" if since is None else f" WHERE revision > {int(since)}"
         if only is not None:
             where = f" WHERE id IN ({', '.join(map(str, only.tolist()))})"
-        result = connection.exec_driver_sql(f"SELECT {quoted} FROM exposures{where}")
-        rows = result.cursor.fetchall() if result.cursor is not None else []
+        rows = _fetch(connection, f"SELECT {quoted} FROM exposures{where}")
         columns: Iterable[Sequence[Any]] = zip(*rows, strict=True) if rows else [()] * (1 + len(names))
         ids, *values = columns
+        return np.array(ids, np.int64), dict(zip(names, values, strict=True))
+
+    def _select_words(
+        self, connection: sa.Connection, names: Sequence[str], since: int
+    ) -> tuple[Ids, dict[str, Sequence[Any]]]:
+        """The same for columns of texts and very many rows: SQLite puts each column together, three times as fast."""
+        if self._library.path is None:
+            return self._select(connection, names, since=since)
+        together = ", ".join(f'json_group_array("{name}")' for name in ["id", *names])
+        [found] = _fetch(connection, f"SELECT {together} FROM exposures WHERE revision > {since}")
+        ids, *values = map(json.loads, found)
         return np.array(ids, np.int64), dict(zip(names, values, strict=True))
 
     def _overrides(
@@ -243,8 +297,12 @@ class Rows:
 
     # Keeping up
 
-    def refresh(self) -> Difference | None:
-        """Take up what changed since the last look; None where nothing did. Costs what changed, not what there is."""
+    def refresh(self, *, whole: bool = True) -> Difference | None:
+        """Take up what changed since the last look; None where nothing did. Costs what changed, not what there is.
+
+        whole : read all columns of what changed; else of very many rows only what people and the queue write, while
+            the rows are ``behind`` until :meth:`fetch_behind` and :meth:`take_behind` have dealt with them
+        """
         with self._library.read() as connection:
             revision = _revision(connection)
             if revision == self.revision:
@@ -253,8 +311,15 @@ class Rows:
             if revision < since:
                 return self.reload()
             self._read_specs(connection)
-            names = list(self.columns)
-            ids, found = self._select(connection, names, since=since)
+            names, behind = list(self.columns), _NONE
+            if not whole:
+                changed, _ = self._select(connection, [], since=since)
+                if len(changed) > MANY:
+                    behind = changed
+                    known = bool(np.isin(changed, self.ids, assume_unique=True).all())
+                    names = [name for name in names if name in DECIDED or (name in OWN and not known)]
+            is_plain = len(behind) and set(names) <= set(DECIDED)
+            ids, found = (self._select_words if is_plain else self._select)(connection, names, since=since)
             gone = _deleted(connection, since)
             s = schema.selections.c
             selections = connection.execute(sa.select(sa.func.count()).where(s.revision > since)).scalar_one()
@@ -264,7 +329,41 @@ class Rows:
         difference.selections = bool(selections)
         self._put_overrides(by_hand)
         self.revision = revision
+        self.behind = np.union1d(self.behind, behind)
         return difference
+
+    def fetch_behind(self, first: Ids = _NONE) -> Chunk:
+        """Read some of the rows that are behind for :meth:`take_behind`; may be called in a thread.
+
+        first : rows to begin with, as far as they are behind: those that somebody looks at
+        """
+        names, behind = list(self.columns), self.behind
+        in_sight = np.isin(behind, first)
+        asked = np.sort(np.concatenate([behind[in_sight], behind[~in_sight]])[:CHUNK])
+        with self._library.read() as connection:
+            revision = _revision(connection)
+            ids, found = self._select(connection, names, only=asked)
+            return Chunk(asked, ids, found, self._overrides(connection, names, only=asked), revision, self._readings)
+
+    def take_behind(self, chunk: Chunk) -> Difference | None:
+        """Take up rows read by :meth:`fetch_behind`; None where they are as they were.
+
+        What changed while they were read comes with the next :meth:`refresh`.
+        """
+        if chunk.reading != self._readings:
+            return None
+        here = np.isin(chunk.ids, self.ids)  # others were deleted meanwhile
+        positions = np.searchsorted(self.ids, chunk.ids[here])
+        before = {name: column.copy(positions) for name, column in self.columns.items()}
+        kept = here.tolist()
+        raw = {name: list(compress(values, kept)) for name, values in chunk.found.items() if name in self.columns}
+        turned = [name for name, values in raw.items() if self._put(name, positions, values)]
+        self._put_overrides({name: values for name, values in chunk.by_hand.items() if name in self.columns})
+        self.behind = np.setdiff1d(self.behind, chunk.asked, assume_unique=True)
+        self.revision = min(self.revision, chunk.revision)
+        if not turned and all(self.columns[name].is_as(positions, values) for name, values in before.items()):
+            return None
+        return Difference(_NONE, chunk.ids[here], _NONE, turned)
 
     def wrote(self, name: str, ids: Sequence[int], value: Any) -> Difference | None:
         """Take up what was just written here, one value to some rows; reads them where others wrote as well."""
@@ -308,6 +407,11 @@ class Rows:
             for column in self.columns.values():
                 column.take(kept)
         return Difference(added, ids[known], deleted, turned)
+
+
+def _fetch(connection: sa.Connection, query: str) -> Sequence[Any]:
+    result = connection.exec_driver_sql(query)
+    return result.cursor.fetchall() if result.cursor is not None else []
 
 
 def _revision(connection: sa.Connection) -> int:

@@ -78,8 +78,17 @@ export function debounce(f, milliseconds) {
   return wait;
 }
 
+// Wait until the page has nothing more pressing to do, a quarter of a second at most.
+export function idle() {
+  const ask = window.requestIdleCallback ?? ((go) => setTimeout(go, 30)); // Safari has none
+  return new Promise((resolve) => ask(resolve, { timeout: 250 }));
+}
+
 // Keep a key from JupyterLab and the browser once it has been used here.
 export function claim(event) {
   event.stopPropagation();
   event.preventDefault();
 }
+
+// What a table of an explorer tells the explorer's other parts: the cursor is on another exposure.
+export const CURRENT = "fnb-current";

@@ -12,7 +12,7 @@ import {
   ScanEye,
 } from "lucide";
 
-import { begin, claim, h, throttle } from "../common/dom.js";
+import { CURRENT, begin, claim, h, idle, throttle } from "../common/dom.js";
 import { flag, icon, iconButton, state } from "../common/icons.js";
 import { Cache, decode } from "./cache.js";
 import { Picture } from "./picture.js";
@@ -21,6 +21,7 @@ import STYLES from "./styles.css";
 const AHEAD = 4; // exposures fetched ahead, in the direction of the last step
 const BEHIND = 2;
 const FLIP = 1000; // ms between two flips by themselves, as Focus had it
+const ANSWER = 1000; // ms in which the kernel says what a table on the same page has shown already
 const REST = 250; // ms without a step after which a whole screen is drawn sharp
 
 const KEYS = [
@@ -47,6 +48,8 @@ class View {
     this.place = null;
     this.total = 0;
     this.seq = 0;
+    this.turned = []; // exposures a table on the page led to, of which the kernel has not spoken yet
+    this.coming = new Map(); // exposures that were sent and are being decoded, with the message that is the newest
     this.ahead = 1; // direction of the last step
     this.entry = null; // what is shown of it
     this.active = 0;
@@ -63,6 +66,8 @@ class View {
     model.on("msg:custom", this.receive);
     this.changed = () => this.#showOverview();
     model.on("change:chosen", this.changed);
+    this.follow = (event) => this.#follow(event);
+    document.addEventListener(CURRENT, this.follow);
     this.#showOverview();
     model.send({ k: "ready" });
   }
@@ -70,6 +75,7 @@ class View {
   close() {
     this.model.off("msg:custom", this.receive);
     this.model.off("change:chosen", this.changed);
+    document.removeEventListener(CURRENT, this.follow);
     clearInterval(this.flipping);
     clearTimeout(this.resting);
     for (const tile of [...this.tiles, this.large]) tile.picture.close();
@@ -180,8 +186,7 @@ class View {
 
   async #receive(message, buffers) {
     if (message.k === "show") {
-      const isOld = message.seq !== null && message.seq < this.seq; // the user has gone on meanwhile
-      if (isOld && message.id !== this.id) return;
+      if (this.#isOld(message) && message.id !== this.id) return;
       this.around = message.around;
       this.place = message.place;
       this.total = message.total;
@@ -191,7 +196,7 @@ class View {
     } else if (message.k === "exposure") {
       await this.#keep(message, buffers);
     } else if (message.k === "forget") {
-      this.cache.forget(message.ids);
+      this.#forget(message.ids);
     } else if (message.k === "view") {
       await this.#keepView(message, buffers);
     } else if (message.k === "sharp") {
@@ -199,13 +204,43 @@ class View {
     }
   }
 
+  // Whether the user has gone on since, by the keys here or in a table on the page.
+  #isOld({ id, seq }) {
+    const now = performance.now();
+    this.turned = this.turned.filter((turn) => now - turn.at < ANSWER);
+    if (seq !== null) return seq < this.seq || this.turned.length > 0;
+    const answered = this.turned.findIndex((turn) => turn.id === id);
+    this.turned.splice(0, answered < 0 ? this.turned.length : answered + 1);
+    return this.turned.length > 0;
+  }
+
   async #keep(message, buffers) {
+    const key = Cache.key(message.id, message.overview);
+    this.coming.set(key, message);
     const entry = { id: message.id, head: message.head, tiles: message.tiles ?? [], error: message.error, bytes: 2000 };
-    const sizes = await Promise.all(entry.tiles.map((tile) => decode(tile, buffers)));
-    entry.bytes += sizes.reduce((sum, size) => sum + size, 0);
+    const isSeen = () => message.id === this.id && message.overview === this.overview;
+    if (isSeen()) await Promise.all(entry.tiles.map((tile) => this.#decode(entry, tile, buffers)));
+    else {
+      for (const tile of entry.tiles) {
+        if (!isSeen()) await idle(); // what comes next must not hold up the step that is being taken
+        await this.#decode(entry, tile, buffers);
+      }
+    }
+    if (this.coming.get(key) !== message) return; // it has changed meanwhile, or came again
+    this.coming.delete(key);
     entry.others = new Map(entry.tiles.map((tile) => [tile.name, tile]));
     this.cache.put(message.id, message.overview, entry);
-    if (message.id === this.id && message.overview === this.overview) this.#showEntry(entry);
+    if (isSeen()) this.#showEntry(entry);
+  }
+
+  async #decode(entry, tile, buffers) {
+    entry.bytes += await decode(tile, buffers);
+  }
+
+  #forget(ids) {
+    this.cache.forget(ids);
+    const gone = ids === null ? null : new Set(ids);
+    for (const [key, { id }] of [...this.coming]) if (gone === null || gone.has(id)) this.coming.delete(key);
   }
 
   async #keepView(message, buffers) {
@@ -243,7 +278,8 @@ class View {
       for (let i = 1; i <= AHEAD; i++) order.push(this.around[here + i * this.ahead]);
       for (let i = 1; i <= BEHIND; i++) order.push(this.around[here - i * this.ahead]);
     }
-    const ids = order.filter((id) => id !== undefined && id !== null && !this.cache.has(id, this.overview));
+    const isHere = (id) => this.cache.has(id, this.overview) || this.coming.has(Cache.key(id, this.overview));
+    const ids = order.filter((id) => id !== undefined && id !== null && !isHere(id));
     if (ids.length) this.model.send({ k: "want", ids, overview: this.overview });
   }
 
@@ -262,6 +298,21 @@ class View {
     this.#turnTo(this.around[target]);
     this.#showPlace();
     this.sayGo();
+    this.sayWant();
+  }
+
+  // Turn to what a table on the same page has its cursor on, without waiting for the kernel to say so.
+  #follow(event) {
+    const page = this.root.closest(".fnb-explorer");
+    if (!page || event.target.closest(".fnb-explorer") !== page) return;
+    const { id } = event.detail;
+    const gone = this.around.indexOf(id) - this.around.indexOf(this.id);
+    if (id === this.id || !this.around.includes(id)) return;
+    this.turned.push({ id, at: performance.now() });
+    this.ahead = Math.sign(gone);
+    if (this.place !== null) this.place += gone;
+    this.#turnTo(id);
+    this.#showPlace();
     this.sayWant();
   }
 

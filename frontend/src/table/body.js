@@ -364,6 +364,7 @@ export class Body {
       group: whole ? target.group : null,
       current: target.id,
     });
+    this.table.showCurrent(target.id);
   }
 
   clearMarks() {

@@ -311,9 +311,12 @@ export class Head {
     this.hint.hidden = !wrong;
     if (!wrong) return;
     this.hint.textContent = answer.error;
+    this.hint.style.left = "0"; // where nothing makes it narrower than it wants to be
     const { scroll } = this.table;
     const box = present.getBoundingClientRect();
-    this.hint.style.left = `${box.left - scroll.getBoundingClientRect().left + scroll.scrollLeft}px`;
+    const below = box.left - scroll.getBoundingClientRect().left; // of the field, as far as it can be seen whole
+    const last = scroll.clientWidth - this.hint.offsetWidth - 4;
+    this.hint.style.left = `${scroll.scrollLeft + Math.max(0, Math.min(below, last))}px`;
   }
 
   focusFilter(name) {

@@ -1,6 +1,6 @@
 // The library as a table. The kernel sorts, filters, groups and selects; here some lines are shown and asked for.
 
-import { begin, h } from "../common/dom.js";
+import { CURRENT, begin, h } from "../common/dom.js";
 import { Bar } from "./bar.js";
 import { Body } from "./body.js";
 import { Head } from "./head.js";
@@ -114,6 +114,11 @@ class Table {
     this.asked.delete(message.n);
     if (resolve) resolve(message);
     else if (message.error) this.status.say(message.error, { failed: true, details: message.details });
+  }
+
+  // Let the views of an exposure turn to it at once, if they are on this page; the kernel tells them as well.
+  showCurrent(id) {
+    if (id !== null) this.el.dispatchEvent(new CustomEvent(CURRENT, { bubbles: true, detail: { id } }));
   }
 
   focus() {

@@ -295,13 +295,13 @@ def _once(project: Project, paths: list[Path], values: dict[str, Any]) -> None:
                 progress=lambda done, total, text: advance(done, text, total),
                 stopped=stop.is_set,
                 activity=activity,
+                then=lambda: run_during(project, say, stopped=stop.is_set),
             )
 
         # a source that does not answer keeps its thread, and not Ctrl-C
         report = run_beside(work, activity, say, stop.is_set)
         if report is None:
             raise typer.Exit(1)
-        run_during(project, say, stopped=stop.is_set)
     _tell(found_report, report)
 
 

@@ -23,7 +23,9 @@ _LONGEST_NAME = 200  # file systems allow 255 bytes; the temporary name adds abo
 
 
 @contextmanager
-def atomic_path(target: str | os.PathLike[str], *, size: int | None = None) -> Iterator[Path]:
+def atomic_path(
+    target: str | os.PathLike[str], *, size: int | None = None, about: tuple[Path, Path] | None = None
+) -> Iterator[Path]:
     """Give a temporary path beside the target, renamed over the target when the block ends well.
 
     The temporary file is flushed to the disk before, the folder after the renaming, so that the target is at any time
@@ -31,6 +33,7 @@ def atomic_path(target: str | os.PathLike[str], *, size: int | None = None) -> I
 
     target : the file to write
     size : bytes about to be written where known, told when the disk is full
+    about : what is copied there and the folder it goes to, which messages name where the target is a temporary place
 
     Raises FocusError with one sentence where the disk is full or the folder cannot be written.
     """
@@ -45,7 +48,7 @@ def atomic_path(target: str | os.PathLike[str], *, size: int | None = None) -> I
         with suppress(OSError):
             part.unlink()
         if isinstance(error, OSError) and error.filename in (None, str(part), str(target), str(target.parent)):
-            reason = _writing_fault(target, error, size)
+            reason = _writing_fault(target, error, size, about)
             if reason:
                 raise FocusError(reason) from error
         raise
@@ -90,8 +93,36 @@ def write_json(path: str | os.PathLike[str], data: Any) -> None:
 def move_into_place(part: Path, target: Path) -> None:
     """Rename a finished file or folder over its target, or where that is missing, and flush the target's folder."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(part, target)
+    try:
+        os.replace(part, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _move_to_another_disk(part, target)
     _flush(target.parent)
+
+
+def _move_to_another_disk(part: Path, target: Path) -> None:
+    """The same where the target's folder is a link to another disk, or counts as one: each copy is verified."""
+    beside = temporary_path(target)
+    try:
+        if part.is_dir() and not part.is_symlink():
+            shutil.copytree(part, beside, symlinks=True, copy_function=copy_verified)
+        elif part.is_symlink():
+            shutil.copy2(part, beside, follow_symlinks=False)
+        else:
+            copy_verified(part, beside)
+        os.replace(beside, target)
+    except BaseException:
+        if beside.is_dir() and not beside.is_symlink():
+            shutil.rmtree(beside, ignore_errors=True)
+        else:
+            beside.unlink(missing_ok=True)
+        raise
+    if part.is_dir() and not part.is_symlink():
+        shutil.rmtree(part)
+    else:
+        part.unlink()
 
 
 def hash_file(path: str | os.PathLike[str], *, progress: Callable[[int], object] | None = None) -> str:
@@ -115,10 +146,12 @@ def copy_verified(
     target: str | os.PathLike[str],
     *,
     progress: Callable[[int], object] | None = None,
+    into: Path | None = None,
 ) -> str:
     """Copy a file, read the copy back from the disk and compare; returns the SHA-256 as 64 hexadecimal digits.
 
     progress : called with the bytes read so far, of the source and then of the copy
+    into : the folder that messages name as where it is copied to, where the target is a temporary place
 
     The time of last change is copied too. Raises FormatError where the source changed while it was copied (it is still
     being written) and FocusError where the copy differs, the disk is full or the folder cannot be written.
@@ -128,7 +161,7 @@ def copy_verified(
         stream = open(source, "rb")  # noqa: SIM115
     with stream:
         before = os.fstat(stream.fileno())
-        with atomic_path(target, size=before.st_size) as part:
+        with atomic_path(target, size=before.st_size, about=None if into is None else (source, into)) as part:
             digest = hashlib.sha256()
             copied = 0
             with open(part, "wb") as copy:
@@ -151,7 +184,7 @@ def copy_verified(
             back = hash_file(part) if progress is None else hash_file(part, progress=progress)
             if part.stat().st_size != copied or back != digest.hexdigest():
                 raise FocusError(
-                    f"{target}: the copy of {copied} bytes differs from {source} when read back; "
+                    f"{into or target}: the copy of {copied} bytes differs from {source} when read back; "
                     "check the disk and copy again"
                 )
             os.utime(part, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -289,9 +322,12 @@ def _reading(path: str | os.PathLike[str]) -> Iterator[None]:
         raise FormatError(f"{path}: {reason}") from error
 
 
-def _writing_fault(target: Path, error: OSError, size: int | None) -> str | None:
+def _writing_fault(
+    target: Path, error: OSError, size: int | None, about: tuple[Path, Path] | None = None
+) -> str | None:
     """Say in one sentence why a file cannot be written; None where the system's own words must do."""
-    folder = target.parent
+    target, folder = about or (target, target.parent)
+    done = "written" if about is None else "copied"
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
             needed = "" if size is None else f"{size} bytes needed, "
@@ -301,13 +337,13 @@ def _writing_fault(target: Path, error: OSError, size: int | None) -> str | None
             what = "the disk is full" if error.errno == errno.ENOSPC else "the user's quota is used up"
             return f"{target}: {what} ({needed}{free}); free space and run again"
         case errno.EROFS:
-            return f"{target}: cannot be written, {folder} is mounted read-only; choose a folder that can be written"
+            return f"{target}: cannot be {done}, {folder} is mounted read-only; choose a folder that can be written"
         case errno.EACCES | errno.EPERM:
-            return f"{target}: cannot be written, this user may not write in {folder}; change its permissions"
+            return f"{target}: cannot be {done}, this user may not write in {folder}; change its permissions"
         case errno.ENOENT | errno.ENOTDIR:
-            return f"{target}: cannot be written, there is no folder {folder}; make it first"
+            return f"{target}: cannot be {done}, there is no folder {folder}; make it first"
         case errno.EISDIR:
-            return f"{target}: cannot be written, a folder has this name; remove or rename it"
+            return f"{target}: cannot be {done}, a folder has this name; remove or rename it"
         case errno.ENAMETOOLONG:
-            return f"{target}: cannot be written, its name of {len(target.name)} characters is too long; shorten it"
+            return f"{target}: cannot be {done}, its name of {len(target.name)} characters is too long; shorten it"
     return None

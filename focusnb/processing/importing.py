@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import queue
 import threading
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,12 @@ FINISHES = 10.0
 
 OVERDUE = 60.0
 """Seconds after its time-out at which a worker that has not ended itself is ended."""
+
+TURN = ".during"
+"""File among the exposures that is locked while steps during import are run."""
+
+ASKED = 0.2
+"""Seconds until it is tried again to have one's turn with them."""
 
 IDLE = 300.0
 """Seconds without anything to do after which the worker for steps during import is ended."""
@@ -105,7 +113,14 @@ class DuringImport:
         self._executor: Executor | None = None
 
     def run(self) -> int:
-        """Run what is due, also of an import that was interrupted, and release it; returns of how many exposures."""
+        """Run what is due, also of an import that was interrupted, and release it; returns of how many exposures.
+
+        Where another process does that it is waited for: one exposure at a time, and none twice.
+        """
+        with _turn(self.project.folder / "exposures" / TURN, self._stopped):
+            return self._run_due()
+
+    def _run_due(self) -> int:
         due = tasks.before_release(self.project.library)
         for number, (task, exposure, steps) in enumerate(due):
             if self._stopped():
@@ -194,6 +209,23 @@ class DuringImport:
             except ProjectError as error:
                 self.close()
                 return Lost(str(error))
+
+
+@contextlib.contextmanager
+def _turn(path: Path, stopped: Callable[[], bool]) -> Iterator[None]:
+    """Hold a file's lock, which ends with the process; or none, where there are no locks or one is to end."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):  # it may be another user's, or mounted without any locks
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            held.callback(os.close, handle)
+            while not stopped():
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    time.sleep(ASKED)
+                else:
+                    break
+        yield
 
 
 def _queued(steps: tuple[str, ...], exposure: int) -> tasks.QueuedTask:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from focusnb.errors import FormatError
 from focusnb.io import files
-from focusnb.io.complete import Structure, frames_said, read_structure, stand_of
+from focusnb.io.complete import Structure, frames_said, lacks_frames, read_structure, stand_of
 from focusnb.io.folders import NETWORK, Stand, mount_of
 from focusnb.project import placing
 from focusnb.project.activity import Activity
@@ -106,6 +106,8 @@ class Deletion:
         if path.is_symlink() or placed.is_symlink() or not placed.is_file():
             return
         self._activity.turn_to(path)
+        if not self.may_delete(path):
+            return
         stand = stand_of(path)
         if stand is None or not _is_copy(path, stand, placed, self._activity):
             return
@@ -114,7 +116,7 @@ class Deletion:
             self._keep(path, "is not whole, so it stays at its source", "not whole")
             return
         frames = structure.frames
-        if 1 < frames < said:  # an average has one, and the metadata of its movie
+        if metadata is not None and lacks_frames(frames, said, metadata) and (is_movie or frames > 1):
             told = f"holds {frames} frames and its metadata say {said}, so it stays at its source"
             self._keep(path, told, f"{frames} of {said} frames")
             return
@@ -133,20 +135,44 @@ class Deletion:
     def _keep(self, path: Path, told: str, topic: str = "") -> None:
         self.report.tell(told, about=str(path), topic=topic)
 
-    def step(self, absent: Collection[Path] = (), *, last: bool = False) -> None:
+    def may_delete(self, path: Path) -> bool:
+        """Whether this user may delete a source; told where not, before anything is read for that."""
+        if os.access(path.parent, os.W_OK):
+            return True
+        told = (
+            "was imported and stays, for this user may not delete it: its folder is read-only here; give write access "
+            "to it, or import without --delete-source"
+        )
+        self._keep(path, told)
+        return False
+
+    def step(
+        self,
+        absent: Collection[Path] = (),
+        *,
+        last: bool = False,
+        stopped: Callable[[], bool] = lambda: False,
+        seconds: float = float("inf"),
+    ) -> None:
         """Delete what has been still for long enough; what another program has open is kept until that closes it.
 
         absent : roots of which nothing can be read at the moment
         last : whether there is no later step
+        stopped : whether to end after the source under way: each is read once more
+        seconds : after which the others are left for the next step
         """
         now = self._clock()
         due = [
             held
             for held in self._due.values()
-            if now - held.since >= self._still(held) and not any(held.path.is_relative_to(root) for root in absent)
+            if now - held.since >= STILL  # at least, and quickly known of thousands
+            and now - held.since >= self._still(held)
+            and not any(held.path.is_relative_to(root) for root in absent)
         ]
         opened = open_files() if due else set()
         for held in due:
+            if stopped() or self._clock() - now > seconds:
+                break
             self._activity.turn_to(held.path)
             if os.path.realpath(held.path) not in opened:
                 del self._due[str(held.path)]
@@ -186,7 +212,7 @@ class Deletion:
                 "less, as its format and metadata allow"
             )
         while self._due and not stopped():
-            self.step(last=True)
+            self.step(last=True, stopped=stopped)
             if self._due:
                 rest(0.5)
         if self._due:
@@ -218,6 +244,7 @@ class Deletion:
             if stand_of(path) != held.stand:
                 self._keep(path, "changed while it was compared with its copy, so it stays at its source")
                 return
+            self._activity.go_on()  # nothing is deleted by a thread that was left
             path.unlink(missing_ok=True)
             self.deleted.add(source)
         except FormatError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -221,7 +221,11 @@ class Importer:
             placed = self.project.folder / known.folder / str(known.raw)
             self.doubted.discard(str(shot.main.resolve()))
             if files.hash_file(shot.main, progress=self.activity.go_on) != known.content:
-                another = read_structure(placed).whole and not placing.has_grown(placed, shot.main)
+                another = (
+                    not placing.is_untimed(placed)
+                    and read_structure(placed).whole
+                    and not placing.has_grown(placed, shot.main)
+                )
                 if another and not placed.is_symlink():
                     self.report.tell(
                         f"was replaced by another recording after it was imported as {known.exposure}; both are kept",
@@ -236,7 +240,9 @@ class Importer:
             update(self.project, known.id, shot.main, self.options, self.report)
             if len(self.report.updated) > before:
                 self._gains.check_row(known.id, shot.main)
-        self._delete_known(known, shot.main, shot.role)
+        if known.raw is not None:
+            placed = self.project.folder / known.folder / known.raw
+            self._delete_placed(shot.main, placed, shot.role, known.content)
         return known.id
 
     def _add_to(self, shot: Shot) -> int | None:
@@ -270,7 +276,7 @@ class Importer:
             return None
         with placing.staging(self.project) as stage:
             draft = self._make_ready(shot, stage)
-            if self._is_renamed(draft.content, shot.main, draft.raw / shot.main.name):
+            if self._is_renamed(draft.content, shot.main):
                 return None
             self.activity.rest()
             with placing.filling(self.project):
@@ -312,23 +318,27 @@ class Importer:
         if not shot.made:
             self._gains.check(path, frame_shape, candidates)
         raw = stage / "raw"
-        content = placing.place(path, raw / path.name, link=options.link, progress=self.activity.go_on)
+        content = self._place(path, raw / path.name, link=options.link)
         if stand_of(path) != before:
             raise FormatError(f"{path}: changed while it was imported; import it again when it is complete")
         candidates[kind] = {"header": f"raw/{path.name}"}
         metadata = self.metadata_file(path)
         if metadata is not None:
             self.activity.turn_to(metadata)
-            files.copy_verified(metadata, raw / metadata.name)
+            self._place(metadata, raw / metadata.name, link=False)
             if any("metadata" in origins for origins in candidates.values()):
                 # else they say nothing of it yet, and are looked at again when they change
                 candidates["metadata"] = {"header": f"raw/{metadata.name}"}
         for role, other in shot.others:
             self.activity.turn_to(other)
             target = placing.beside(role, other)
-            placing.place(other, stage / target, link=options.link, progress=self.activity.go_on)
+            self._place(other, stage / target, link=options.link)
             candidates.setdefault(_FACT[role], {"header": str(target)})
         return _Draft(raw, content, kind, candidates)
+
+    def _place(self, path: Path, target: Path, *, link: bool) -> str:
+        """Copy or link a file to where it is made ready; returns the SHA-256 of its content."""
+        return placing.place(path, target, link=link, progress=self.activity.go_on, into=self.project.folder)
 
     def _enter(self, path: Path, source: str, draft: _Draft) -> Known:
         """Move the files of a new exposure to a folder of its own and write its row."""
@@ -398,7 +408,7 @@ class Importer:
         options = self.options
         return ["name"] * (options.pattern is None) + ["profile"] * (options.profile is None)
 
-    def _is_renamed(self, content: str, path: Path, placed: Path) -> bool:
+    def _is_renamed(self, content: str, path: Path) -> bool:
         """Whether a file is one imported before whose name or place has changed: its source is gone, its time the same.
 
         Equal content under another name, while both are there, is another exposure.
@@ -412,6 +422,7 @@ class Importer:
         if held.is_symlink():
             placing.place(path, held, link=True)
         source = str(path.resolve())
+        self.activity.rest()  # nothing is written by a thread that was left
         with self.project.library.write() as transaction:
             transaction.update_exposure(twin.id, {"source": source})
             storing.write_record(self.project, transaction, twin.id)
@@ -440,14 +451,15 @@ class Importer:
         held = folder / str(known.raw)
         with placing.staging(self.project) as stage:
             link = held.is_symlink()
-            content = placing.place(path, stage / held.name, link=link, progress=self.activity.go_on)
+            content = self._place(path, stage / held.name, link=link)
             fresh, _ = self._gather(path, made=pairing.is_made(path))
             kind = {"kind": {"header": _kind_of(fresh)}}
             self.activity.rest()
             with placing.filling(self.project):
                 placing.sweep(folder / "raw")
-                files.move_into_place(stage / held.name, held)
-                rewrite(self.project, known.id, fresh, kind, self.report, keep=self._not_asked, content=content)
+                with placing.untimed(stage / held.name, held):
+                    files.move_into_place(stage / held.name, held)
+                    rewrite(self.project, known.id, fresh, kind, self.report, keep=self._not_asked, content=content)
         known.content = content
         self._gains.check_row(known.id, path)
         self.report.updated.append(known.id)
@@ -459,11 +471,14 @@ class Importer:
         folder = self.project.folder / known.folder
         target = folder / placing.beside(role, path)
         named = str(target.relative_to(folder))
-        if self._is_attached(identity, role, path, target):
-            return
+        self.activity.turn_to(path)
+        # what the exposure began with lies where it was before its movie came
+        for held in (target, folder / "raw" / path.name):
+            if self._is_attached(identity, role, path, held):
+                self._delete_placed(path, held, role)
+                return
         with placing.staging(self.project) as stage:
-            self.activity.turn_to(path)
-            content = placing.place(path, stage / path.name, link=self.options.link, progress=self.activity.go_on)
+            content = self._place(path, stage / path.name, link=self.options.link)
             fresh = self._gather(path)[0] if role == MOVIE else {}
             self.activity.rest()
             with placing.filling(self.project):
@@ -486,12 +501,9 @@ class Importer:
         with self.project.library.read() as connection:
             row = records.row_of(connection, identity)
         named = str(target.relative_to(self.project.folder / str(row["folder"])))
-        return self._is_told(row, role, named)
-
-    @staticmethod
-    def _is_told(row: Mapping[str, Any], role: str, named: str) -> bool:
-        """Whether the row says all it can of a file: of several averages it names one."""
-        return row.get(_FACT[role]) is not None if role != MOVIE else row.get("movie") == named
+        if role == MOVIE or target.parent.name == "raw":
+            return bool(row.get(_FACT[role]) == named)
+        return row.get(_FACT[role]) is not None  # of several averages it names one
 
     def _attach_movie(self, known: Known, fresh: fact_rules.Candidates, path: Path, named: str, content: str) -> None:
         with self.project.library.read() as connection:
@@ -515,7 +527,7 @@ class Importer:
         with placing.staging(self.project) as stage:
             source = Path(known.source)
             path = source if source.is_file() else folder / str(known.raw)
-            files.copy_verified(metadata, stage / metadata.name)
+            self._place(metadata, stage / metadata.name, link=False)
             fresh, _ = self._gather(path, made=pairing.is_made(source))
             fresh["metadata"] = {"header": f"raw/{metadata.name}"}
             if told_by(fresh) is None:
@@ -535,16 +547,18 @@ class Importer:
 
     # Deleting
 
-    def _delete_known(self, known: Known, path: Path, role: str) -> None:
-        """Delete a source imported before; its copy is compared anew."""
-        if not self.options.delete_source or known.raw is None:
+    def _delete_placed(self, path: Path, placed: Path, role: str, content: str | None = None) -> None:
+        """Let a source imported before be deleted; its copy is compared anew.
+
+        content : SHA-256 that both must have, where it is known
+        """
+        if not self.options.delete_source or placed.is_symlink() or not placed.is_file():
             return
-        placed = self.project.folder / known.folder / known.raw
-        if placed.is_symlink() or not placed.is_file():
+        if not self.deletion.may_delete(path):
             return
-        go_on = self.activity.go_on
-        if files.hash_file(placed, progress=go_on) == files.hash_file(path, progress=go_on) == known.content:
-            self._delete(path, placed, role, known.content)
+        held = files.hash_file(placed, progress=self.activity.go_on)
+        if content in (None, held) and files.hash_file(path, progress=self.activity.go_on) == held:
+            self._delete(path, placed, role, held)
 
     def _delete(self, path: Path, placed: Path, role: str, content: str = "") -> None:
         """Let a source be deleted whose copy was verified."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import sqlalchemy as sa
 
-from focusnb.errors import FormatError
+from focusnb.errors import FormatError, ProjectError
 from focusnb.io import files
 from focusnb.io.complete import read_structure
 from focusnb.project import records, schema
@@ -73,7 +73,12 @@ def staging(project: Project) -> Iterator[Path]:
     """
     exposures = project.folder / "exposures"
     folder = files.temporary_path(exposures / f"{_STAGE}{socket.gethostname()}")
-    folder.mkdir()
+    try:
+        folder.mkdir()
+    except OSError as error:
+        raise ProjectError(
+            f"{exposures}: nothing can be written there ({error.strerror}); make room, or give this user write access"
+        ) from error
     try:
         yield folder
     finally:
@@ -90,14 +95,22 @@ def sweep_stages(project: Project) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def place(source: Path, target: Path, *, link: bool, progress: Callable[[int], object] | None = None) -> str:
+def place(
+    source: Path,
+    target: Path,
+    *,
+    link: bool,
+    progress: Callable[[int], object] | None = None,
+    into: Path | None = None,
+) -> str:
     """Copy or link a file to its place; returns the SHA-256 of its content.
 
     progress : called with the bytes read so far
+    into : the folder that messages name, where the target lies in one in which files are made ready
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     if not link:
-        return files.copy_verified(source, target, progress=progress)
+        return files.copy_verified(source, target, progress=progress, into=into)
     digest = files.hash_file(source, progress=progress)
     part = files.temporary_path(target)
     try:
@@ -120,6 +133,25 @@ def note_time(placed: Path, source: Path) -> None:
     changed = os.stat(source).st_mtime_ns
     with contextlib.suppress(OSError, NotImplementedError):
         os.utime(placed, ns=(changed, changed), follow_symlinks=False)
+
+
+@contextlib.contextmanager
+def untimed(ready: Path, placed: Path) -> Iterator[None]:
+    """Let a copy that replaces another have no time until its row is written as well: else it is taken up again."""
+    changed = os.lstat(ready).st_mtime_ns
+    with contextlib.suppress(OSError, NotImplementedError):
+        os.utime(ready, ns=(0, 0), follow_symlinks=False)
+    yield
+    with contextlib.suppress(OSError, NotImplementedError):
+        os.utime(placed, ns=(changed, changed), follow_symlinks=False)
+
+
+def is_untimed(placed: Path) -> bool:
+    """Whether a copy was moved to its place, and its row not written then."""
+    try:
+        return os.lstat(placed).st_mtime_ns == 0
+    except OSError:
+        return False
 
 
 def is_as_placed(source: Path, placed: Path) -> bool:

@@ -195,8 +195,10 @@ def release(library: Library, task: str) -> None:
     with library.write() as transaction:
         row = transaction.execute(
             sa.select(t.c.state, t.c.batch_id, b.c.params).join(b, b.c.id == t.c.batch_id).where(t.c.id == task)
-        ).one()
-        during = (row.params or {}).get("during") or {}
+        ).one_or_none()
+        during = (row.params or {}).get("during") if row is not None else None
+        if row is None or not during:
+            return  # another process was faster, or its exposure was deleted
         params = {name: value for name, value in (row.params or {}).items() if name != "during"}
         transaction.update(b, row.batch_id, {"params": params})
         if row.state == "held" and not during.get("keep"):
@@ -514,7 +516,8 @@ def recover(project: Project, epoch: int) -> int:
     for task in left:
         # the end of the process says nothing about the exposures it had in hand
         lose(project, epoch, task, "processing was interrupted", count=False)
-    for pattern in ("exposures/*/*/.*", "sets/*/.*"):
+    # hidden folders among the groups are those in which imports, also of other hosts, make files ready
+    for pattern in ("exposures/[!.]*/*/.*", "sets/*/.*"):
         for left_over in project.folder.glob(pattern):
             if left_over.name.startswith(".run-"):
                 remove_run(left_over)

@@ -41,7 +41,7 @@ AGAIN = 10.0
 """Seconds until a source is watched again whose import ended by a fault."""
 
 AT_A_TIME = 3.0
-"""Seconds of copying after which the folders are looked at again."""
+"""Seconds of copying, and of comparing what is to be deleted, after which the folders are looked at again."""
 
 
 class Watcher:
@@ -75,6 +75,7 @@ class Watcher:
         roots = [Path(folder) for folder in source.folders]
         options = make_options(project, self.report, **options_of(source), queueing=queueing)
         together = Pairing(source.pair)
+        self._activity.rest()  # the library is read, which of a large project takes a while
         self.intake = Intake(
             Importer(project, options, self.report, together, roots, again=False, clock=clock, activity=self._activity),
             together,
@@ -90,7 +91,6 @@ class Watcher:
             Watch(Tree(root, patterns=wanted, ignore=source.ignore, clock=clock, scandir=scandir)) for root in roots
         ]
         self._blocked: set[Path] = set()
-        self._activity.rest()
         for raw in (project.folder / "exposures").glob("*/*/raw"):
             sweep(raw)
 
@@ -105,7 +105,7 @@ class Watcher:
             self._note(watch, look)
             self._activity.rest()
         done = self.intake.take(self._clock() + AT_A_TIME, stopped)
-        self.intake.importer.deletion.step(self.intake.absent)
+        self.intake.importer.deletion.step(self.intake.absent, stopped=stopped, seconds=AT_A_TIME)
         for path in done:
             for watch in self._watches:
                 watch.settle(path)
@@ -377,12 +377,14 @@ def import_complete(
     clock: Callable[[], float] = time.monotonic,
     rest: Callable[[float], Any] = time.sleep,
     activity: Activity | None = None,
+    then: Callable[[], object] = lambda: None,
 ) -> ImportReport:
     """Import files when they are complete, and return when all are.
 
     found : files, each with the folder it was found below
     progress : called with files done, files in all, and what is waited for
     activity : where it is noted what is read, for a source may not answer
+    then : called when all are imported, before it is waited for what is to be deleted at its source
 
     Raises ResourceError where the project's disk is too full, ParameterError for facts that are not valid.
     """
@@ -396,6 +398,7 @@ def import_complete(
     together = Pairing(source.pair)
     # metadata may lie in a folder that holds no recording
     roots = [*files.values(), *(Path(folder) for folder in source.folders if os.path.isdir(folder))]
+    activity.rest()
     importer = Importer(project, options, report, together, roots, clock=clock, activity=activity)
     intake = Intake(
         importer,
@@ -431,5 +434,7 @@ def import_complete(
                 told = True
                 say(words)
             rest(min(INTERVAL, WITH_METADATA) / 2)
+    activity.rest()
+    then()
     importer.deletion.finish(say, stopped, rest)
     return report

@@ -202,8 +202,13 @@ def test_an_import_that_is_to_end_does_not_wait_for_a_step_that_hangs(
     monkeypatch.setattr(importing, "FINISHES", 0.1)
     import_shots(project, tmp_path / "camera", queueing(during=("load",)), a="sleep load 600\n")
     stop = threading.Event()
-    during = importing.DuringImport(project, lambda text: None, stopped=stop.is_set)
-    threading.Timer(3.0, stop.set).start()
+
+    def stopped() -> bool:
+        if any(any(folder.iterdir()) for folder in project.path(1).glob(".run-*")):
+            stop.set()  # the worker has it in hand
+        return stop.is_set()
+
+    during = importing.DuringImport(project, lambda text: None, stopped=stopped)
     try:
         assert during.run() == 0
     finally:
@@ -211,3 +216,44 @@ def test_an_import_that_is_to_end_does_not_wait_for_a_step_that_hangs(
     assert tasks.counts(project.library) == {"held": 1}
     assert len(tasks.before_release(project.library)) == 1, "the next import takes it up"
     assert left_overs(project.folder) == []
+
+
+def test_two_processes_run_steps_during_import_once_and_one_at_a_time(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_shots(project, tmp_path / "camera", queueing(during=("load",), held=True), a="1\n", b="2\n")
+    monkeypatch.setattr(importing, "ASKED", 0.01)
+    real, under_way, ran = importing.DuringImport._run, [], []
+
+    def run(self: Any, exposure: int, steps: Any) -> Any:
+        under_way.append(exposure)
+        threading.Event().wait(0.1)
+        ran.append((exposure, len(under_way)))
+        try:
+            return real(self, exposure, steps)
+        finally:
+            under_way.pop()
+
+    def another() -> None:
+        with Project.open(project.folder) as opened:
+            run_during(opened, lambda text: None, make=inline)
+
+    monkeypatch.setattr(importing.DuringImport, "_run", run)
+    threads = [threading.Thread(target=another) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ran == [(1, 1), (2, 1)]
+    assert tasks.counts(project.library) == {"held": 2}, "what is to stay held is not let go by the second"
+
+
+def test_one_that_is_to_end_does_not_wait_for_another_process(project: Project, tmp_path: Path) -> None:
+    import_shots(project, tmp_path / "camera", queueing(during=("load",)), a="1\n")
+    with importing._turn(project.folder / "exposures" / importing.TURN, lambda: False):
+        assert run_during(project, lambda text: None, make=inline, stopped=lambda: True) == 0
+    (task, _, _), *_ = tasks.before_release(project.library)
+    tasks.release(project.library, task)
+    tasks.release(project.library, task)
+    tasks.release(project.library, "deleted meanwhile")
+    assert tasks.counts(project.library) == {"queued": 1}

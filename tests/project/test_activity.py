@@ -114,7 +114,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     monkeypatch.setattr(activity, "SILENT", 0.4)
     for module in (activity, watching):
         monkeypatch.setattr(module, "LEAVE", 0.4)
-    monkeypatch.setattr(watching, "PATIENCE", 1.0)
+    monkeypatch.setattr(watching, "PATIENCE", 0.5)
     with make_project(tmp_path / "project", steps=False) as project:
         yield project
 

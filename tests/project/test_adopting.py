@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
 import shutil
 import signal
@@ -17,6 +19,7 @@ import pandas as pd
 import pytest
 
 from focusnb.errors import FormatError, ParameterError
+from focusnb.io import files
 from focusnb.io.images import read_image
 from focusnb.io.relion import read_motion
 from focusnb.ops.motion.trajectory import describe_motion
@@ -498,3 +501,28 @@ def test_from_the_command_line(
     with Project.open(tmp_path / "project") as project:
         assert set(project.table().group) == {"old"}
         assert set(project.table().microscope) == {"Titan"}
+
+
+def test_no_import_waits_while_files_are_copied_and_what_it_brings_meanwhile_comes_once(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted = write_relion(tmp_path / "relion")
+    real, came = files.copy_verified, []
+
+    def copying(source: Path, target: Path, **options: Any) -> str:
+        if not came:
+            handle = os.open(project.folder / "exposures", os.O_RDONLY)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.close(handle)
+            came.append(source)
+            with Project.open(project.folder) as other:
+                other.add(source)
+        return real(source, target, **options)
+
+    monkeypatch.setattr(files, "copy_verified", copying)
+    report = project.adopt(fitted, copy=True, pictures=False)
+    assert (len(report.added), report.updated) == (2, [1])
+    table = project.table()
+    assert table.defocus_u.notna().tolist() == [True, True, False], "the third has none"
+    assert not table.folder.duplicated().any()
+    assert left_overs(project.folder) == []

@@ -10,15 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from focusnb.io import complete
+from focusnb.io import complete, files
 from focusnb.io.complete import Structure
 from focusnb.io.folders import FULL_INTERVAL
+from focusnb.io.mrc import write_mrc
 from focusnb.io.tiff import write_tiff
 from focusnb.project import deleting, placing
+from focusnb.project.activity import Activity, Left
 from focusnb.project.deleting import ON_A_NETWORK, STILL, WITHOUT_METADATA, WITHOUT_OTHERS, Deletion
 from focusnb.project.gathering import ImportReport
+from focusnb.project.project import Project
 from tests.project.test_watching import Watched, mdoc
 from tests.projects import make_project
+from tests.unprivileged import run_as_nobody
 
 SHAPE = (10, 12)
 
@@ -198,3 +202,95 @@ def test_the_frames_of_a_session_are_known_after_a_restart(watched: Watched, tmp
     write_tiff(camera / "paused.tif", np.full((4, *SHAPE), 3, np.uint8), pixel_size=1.25)
     wait(watched, STILL * WITHOUT_METADATA + complete.WHOLE + 60)
     assert [path.name for path in camera.iterdir()] == ["paused.tif"]
+
+
+def test_what_is_due_is_left_when_it_is_to_end_and_what_takes_long_for_the_next_look(
+    session: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = session()
+    for name in ("a.tif", "b.tif", "c.tif"):
+        one.movie(name, mdoc_frames=3)
+    one.now += STILL
+    one.deletion.step(stopped=lambda: True)
+    assert one.after(0) == [], "nothing else kept them"
+    for name in ("a.tif", "b.tif", "c.tif"):
+        one.movie(name, mdoc_frames=3)
+    real = files.hash_file
+
+    def slowly(path: Path, **options: Any) -> str:
+        one.now += 5
+        return real(path, **options)
+
+    monkeypatch.setattr(deleting.files, "hash_file", slowly)
+    one.now += STILL
+    one.deletion.step(seconds=3.0)
+    assert len(one.deletion) == 2
+    one.deletion.finish(lambda text: None, lambda: len(one.deletion) < 2)
+    assert len(one.deletion) == 1
+    assert len(list((one.folder / "camera").glob("*.tif"))) == 1
+
+
+def test_a_thread_that_was_left_deletes_nothing(session: Callable[..., Session]) -> None:
+    at = Activity()
+    one = session(activity=at)
+    path = one.movie("a.tif", mdoc_frames=3)
+
+    def stand_of(asked: Path) -> Any:
+        if len(asked_for) == 1:
+            at.leave()  # while the server is asked for the last time
+        asked_for.append(asked)
+        return complete.stand_of(asked)
+
+    asked_for: list[Path] = []
+    one.now += STILL
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deleting, "stand_of", stand_of)
+        with pytest.raises(Left):
+            one.deletion.step()
+    assert path.exists()
+
+
+def test_one_frame_of_a_movie_is_not_deleted_as_if_it_were_an_average(session: Callable[..., Session]) -> None:
+    one = session()
+    one.movie("a.tif", 1, mdoc_frames=40)
+    assert len(one.deletion) == 0
+    assert "holds 1 frames and its metadata say 40, so it stays at its source" in one.report.messages[0]
+
+
+def test_what_may_not_be_deleted_is_told_at_once_in_a_sentence(tmp_path: Path) -> None:
+    camera = tmp_path / "camera"
+    camera.mkdir()
+    for number in range(2):
+        write_tiff(camera / f"m{number}.tif", np.full((3, *SHAPE), number, np.uint8), pixel_size=1.25)
+    make_project(tmp_path / "project", steps=False).close()
+    camera.chmod(0o555)
+
+    def add() -> tuple[list[int], list[str]]:
+        with Project.open(tmp_path / "project") as project:
+            report = project.add(camera, delete_source=True)
+            return report.added, report.messages
+
+    try:
+        added, (told,) = run_as_nobody(add)
+    finally:
+        camera.chmod(0o755)
+    assert added == [1, 2]
+    assert told == (
+        f"{camera}/m0.tif (and 1 more): was imported and stays, for this user may not delete it: its folder is "
+        "read-only here; give write access to it, or import without --delete-source"
+    )
+
+
+def test_what_joined_an_exposure_is_deleted_by_a_later_import_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera = tmp_path / "camera"
+    camera.mkdir()
+    write_tiff(camera / "a_Fractions.tiff", np.full((3, *SHAPE), 3, np.uint8), pixel_size=1.25)
+    write_mrc(camera / "a.mrc", np.ones((1, *SHAPE), np.float32), pixel_size=1.25)
+    monkeypatch.setattr(deleting, "STILL", 0.0)
+    with make_project(tmp_path / "project", steps=False) as project:
+        assert project.add(camera).added == [1]
+        assert project.add(camera, delete_source=True).added == []
+        assert list(camera.iterdir()) == []
+        assert project.path(1, "image").is_file()

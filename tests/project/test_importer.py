@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ import pytest
 from focusnb.errors import FocusError, ParameterError
 from focusnb.io.mrc import write_mrc
 from focusnb.io.tiff import write_tiff
-from focusnb.project import importer
+from focusnb.project import deleting, importer, lease, tasks
 from focusnb.project.gathering import ImportReport
 from focusnb.project.pairing import Pairing
 from focusnb.project.project import Project
@@ -327,7 +329,8 @@ def test_a_full_disk_leaves_no_half_copied_file(
     for name in "abc":
         (folder / f"{name}.tif").write_bytes(name.encode() * 700_000)
     with make_project(small_disk(2) / "project", steps=False) as project:
-        with pytest.raises(FocusError, match=r"b\.tif.*the disk is full|[bc]\.tif"):
+        said = rf"^{folder}/[bc]\.tif: the disk is full \(700000 bytes needed, \d+ bytes free in {project.folder}\)"
+        with pytest.raises(FocusError, match=said):
             project.add(folder)
         assert list(project.table().exposure) in (["a"], ["a", "b"])
         assert left_overs(project.folder) == []
@@ -355,3 +358,81 @@ def test_the_steps_of_every_mode_exist() -> None:
     for mode in MODES.values():
         for names in mode.steps.values():
             assert set(names) <= set(built_in_steps())
+
+
+def test_what_another_host_makes_ready_is_left_alone(empty: Project, tmp_path: Path) -> None:
+    exposures = empty.folder / "exposures"
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    copy = exposures / f".incoming-elsewhere.part-{gone.pid}-01234567" / "raw" / f".a.tif.part-{gone.pid}-01234567"
+    copy.parent.mkdir(parents=True)
+    copy.touch()
+    (exposures / "camera" / "a").mkdir(parents=True)
+    left = exposures / "camera" / "a" / copy.name
+    left.touch()
+    tasks.recover(empty, lease.take_lease(empty.library))
+    empty.add(write_shots(tmp_path / "camera", a="1"))
+    assert copy.exists()
+    assert not left.exists()
+
+
+def test_a_group_may_lie_on_another_disk(empty: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, real = tmp_path / "other", os.replace
+    other.mkdir()
+    (empty.folder / "exposures" / "camera").symlink_to(other)
+
+    def replace(part: Path, target: Path) -> None:
+        disks = {path.parent.resolve().is_relative_to(other) for path in (Path(part), Path(target))}
+        if len(disks) == 2:
+            raise OSError(errno.EXDEV, "Invalid cross-device link", str(part), None, str(target))
+        real(part, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    camera = write_shots(tmp_path / "camera", a="1", b="2")
+    empty.add(camera / "a.tif", link=True)
+    empty.add(camera / "b.tif")
+    (camera / "a.tif").write_text("1, and more")
+    empty.add(camera)
+    assert empty.path(1, "movie").resolve() == camera / "a.tif"
+    assert empty.path(2, "movie").read_bytes() == (camera / "b.tif").read_bytes()
+    assert left_overs(empty.folder) == []
+    assert left_overs(other) == []
+
+
+def test_a_renewal_that_was_killed_is_taken_up_again(
+    empty: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = movie(tmp_path / "camera" / "a.tif", 5)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-200])
+    empty.add(path)
+    path.write_bytes(whole)
+
+    def killed(*given: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importer, "rewrite", killed)
+        with pytest.raises(KeyboardInterrupt):
+            empty.add(path)
+    assert empty.path(1, "movie").read_bytes() == whole
+    assert empty.add(path).updated == [1]
+    assert empty.table().frame_count.tolist() == [5]
+    assert empty.add(path).updated == []
+
+
+def test_what_an_exposure_began_with_is_not_copied_again_when_its_movie_has_come(
+    empty: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera = tmp_path / "camera"
+    camera.mkdir()
+    write_mrc(camera / "a.mrc", np.ones((1, 10, 12), np.float32), pixel_size=1.25)
+    empty.add(camera)
+    movie(camera / "a_Fractions.tiff")
+    assert empty.add(camera).updated == [1]
+    raw = empty.path(1) / "raw"
+    assert sorted(path.name for path in raw.rglob("*") if path.is_file()) == ["a.mrc", "a_Fractions.tiff"]
+    monkeypatch.setattr(deleting, "STILL", 0.0)
+    empty.add(camera, delete_source=True)
+    assert list(camera.iterdir()) == []
+    assert empty.path(1, "image") == raw / "a.mrc"

@@ -22,7 +22,7 @@ from focusnb.io.folders import FULL_INTERVAL
 from focusnb.io.movies import open_movie
 from focusnb.io.mrc import write_mrc
 from focusnb.io.tiff import write_tiff
-from focusnb.project import gathering, placing, watching
+from focusnb.project import activity, gathering, placing, watching
 from focusnb.project.deleting import STILL, WITHOUT_METADATA, WITHOUT_OTHERS
 from focusnb.project.finding import find
 from focusnb.project.intake import FOR_A_MOVIE, FOR_A_PARTNER, Space, UnderWay
@@ -821,3 +821,39 @@ def test_room_that_other_sources_are_about_to_fill_is_no_room(tmp_path: Path) ->
 def test_options_that_exclude_each_other_are_refused(project: Project, camera: Path) -> None:
     with pytest.raises(ParameterError, match="sources are deleted after copying only"):
         project.add(movie(camera / "a.tif"), link=True, delete_source=True)
+
+
+def test_what_is_imported_goes_on_before_it_is_waited_for_deletion(project: Project, camera: Path) -> None:
+    movie(camera / "a.tif")
+    clock, seen = Clock(), []
+    source = make_source({"folders": [camera], "delay": 0.0, "delete_source": True})
+
+    def rest(seconds: float) -> None:
+        clock.now += 60
+
+    import_complete(
+        project, find([camera], set(), lambda text: None), source, lambda text: None, clock=clock, rest=rest,
+        then=lambda: seen.append((clock.now, list(project.table().exposure))),
+    )  # fmt: skip
+    assert seen == [(1000.0, ["a"])]
+    assert clock.now >= 1000.0 + ALONE
+    assert list(camera.iterdir()) == []
+
+
+def test_a_large_library_that_is_read_is_no_server_that_does_not_answer(
+    project: Project, camera: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    at, told = activity.Activity(lambda: now[0]), []
+    real = watching.Importer
+
+    def slowly(*given: Any, **options: Any) -> Any:
+        now[0] += 100
+        told.append(at.told())
+        return real(*given, **options)
+
+    monkeypatch.setattr(watching, "Importer", slowly)
+    source = make_source({"folders": [camera], "delay": 0.0})
+    Watcher(project, source, told.append, activity=at).close()
+    import_complete(project, [(movie(camera / "a.tif"), camera)], source, told.append, activity=at)
+    assert told == ["", ""]

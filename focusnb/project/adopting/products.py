@@ -24,12 +24,15 @@ def resolved(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def link(source: Path, target: Path, *, copy: bool) -> None:
-    """Put a link to a file, or a copy of it, in the place of what was there."""
+def link(source: Path, target: Path, *, copy: bool, into: Path) -> None:
+    """Put a link to a file, or a copy of it, in the place of what was there.
+
+    into : the folder that messages name as where it is copied to
+    """
     if resolved(source) == resolved(target.parent) / target.name:
         return  # it lies there itself
     if copy:
-        files.copy_verified(source, target)
+        files.copy_verified(source, target, into=into)
     else:
         target.unlink(missing_ok=True)
         target.symlink_to(resolved(source))

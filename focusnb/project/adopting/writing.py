@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -69,6 +69,8 @@ class _Change:
     values: dict[str, Any]
     runs: list[dict[str, Any]] = field(default_factory=list)
     row: dict[str, Any] = field(default_factory=dict)
+    ready: Path | None = None
+    """Where its files were made ready, where it is new."""
     gone: list[Path] = field(default_factory=list)
     seen: int = 0
     """Revision of the row when this was worked out."""
@@ -79,6 +81,7 @@ class Writer:
 
     def __init__(self, project: Project, options: Options, report: AdoptionReport) -> None:
         self.project, self.options, self.report = project, options, report
+        placing.sweep_stages(project)
         self._places: dict[tuple[str, str], _Place | None] = {}
         self._references: dict[Path, str] = {}
         self._batch: list[Finished] = []
@@ -93,21 +96,39 @@ class Writer:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was taken and not yet written."""
+        """Write what was taken and not yet written; no import waits while files are read or copied for that."""
         batch, self._batch = self._batch, []
         if not batch:
             return
-        with placing.filling(self.project):
+        with placing.staging(self.project) as stage:
             present = self._present(batch)
             changes = []
-            for finished in batch:
+            for number, finished in enumerate(batch):
                 try:
-                    change = self._change(finished, present)
+                    change = self._change(finished, present, stage / str(number))
                 except FormatError as error:
                     self._leave_out(f"{sentence(error)} It was left out.")
                 else:
                     changes += [change] * (change is not None)
-            self._write(changes)
+            with placing.filling(self.project):
+                self._write([change for change in self._moved_in(changes) if change is not None])
+
+    def _moved_in(self, changes: list[_Change]) -> Iterator[_Change | None]:
+        """Move the files of new exposures to folders of their own; what came meanwhile from elsewhere is renewed."""
+        present = self._present([change.finished for change in changes if change.ready is not None])
+        for change in changes:
+            if change.ready is None:
+                yield change
+                continue
+            row = next((present[str(path)] for path in _starts(change.finished) if str(path) in present), None)
+            if row is not None:
+                yield self._renewed(change.finished, row)
+                continue
+            folder, name = self._free_folder(change.row["group"], change.finished.name, Path(change.row["source"]))
+            placing.move_folder(change.ready, self.project.folder / folder)
+            self._folders.add(folder)
+            change.row |= {"exposure": name, "folder": folder}
+            yield change
 
     def _present(self, batch: list[Finished]) -> dict[str, dict[str, Any]]:
         """The rows there are of a batch, by the file they came from."""
@@ -119,7 +140,7 @@ class Writer:
 
     # One exposure
 
-    def _change(self, finished: Finished, present: dict[str, dict[str, Any]]) -> _Change | None:
+    def _change(self, finished: Finished, present: dict[str, dict[str, Any]], ready: Path) -> _Change | None:
         row = next((present[str(path)] for path in _starts(finished) if str(path) in present), None)
         if row is not None:
             return self._renewed(finished, row)
@@ -129,7 +150,7 @@ class Writer:
                 "is not there; left out, --without-files adopts the values alone", about=str(start or finished.name)
             )
             return None
-        change = self._new(finished, start, kind)
+        change = self._new(finished, start, kind, ready)
         # a second row of the same file, in this batch or a later one, is the same exposure
         present[str(start)] = {"id": None}
         return change
@@ -146,31 +167,25 @@ class Writer:
             self.report.tell("its movie is not there; it starts from its sum", about=finished.name)
         return (None if finished.image is None else products.resolved(finished.image)), "image"
 
-    def _new(self, finished: Finished, start: Path, kind: str) -> _Change:
-        group = self.options.group or finished.group
-        folder, name = self._free_folder(group, finished.name, start)
-        place = self.project.folder / folder
-        if place.is_dir():
-            shutil.rmtree(place)
+    def _new(self, finished: Finished, start: Path, kind: str, place: Path) -> _Change:
+        """A new exposure; its files are made ready in a place of their own."""
+        group, name = self.options.group or finished.group, _as_name(finished.name)
         (place / "raw").mkdir(parents=True)
         try:
             content = self._place(start, place / "raw") if start.is_file() else ""
             for path in finished.beside:
-                files.copy_verified(path, place / "raw" / path.name)
+                files.copy_verified(path, place / "raw" / path.name, into=self.project.folder)
             candidates = self._facts(finished, start, kind)
-            change = _Change(finished, None, name, {})
+            change = _Change(finished, None, name, {}, ready=place)
             current = self._findings(finished, kind, place, {}, change)
         except BaseException:
             shutil.rmtree(place, ignore_errors=True)
             raise
-        self._folders.add(folder)
         change.row = {
-            "exposure": name,
             "group": group,
             "status": records.overall(current)[0],
             "flag": finished.flag,
             "comment": finished.comment,
-            "folder": folder,
             "source": str(start),
             "content": content,
             "imported_at": now(),
@@ -224,7 +239,7 @@ class Writer:
         """Put the raw file where it belongs; returns what tells its content from another one."""
         target = folder / source.name
         if self.options.copy:
-            return files.copy_verified(source, target)
+            return files.copy_verified(source, target, into=self.project.folder)
         target.unlink(missing_ok=True)
         target.symlink_to(source)
         return _sample(source)
@@ -336,7 +351,7 @@ class Writer:
         for finding, source in findings.files.items():
             target = names.get(finding)
             if target is not None:
-                products.link(source, place / target, copy=self.options.copy)
+                products.link(source, place / target, copy=self.options.copy, into=self.project.folder)
                 values[finding] = target
         picture = names.get("micrograph_preview") if self.options.pictures and kind == "movie" else None
         try:

@@ -79,6 +79,7 @@ def demo(
     say("")
     say(f"The project is in {target}. Look at it:")
     commands = {
+        f"focusnb dash {target}": "its page in the browser: table, images, plots",
         f"focusnb table {target}": "the library as CSV",
         f"ls {target}/exposures/demo-camera/*": "micrographs, previews and log of each exposure",
         "jupyter lab notebooks/01_first_session.ipynb": "a guided tour of this session",

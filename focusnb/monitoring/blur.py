@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from focusnb.errors import FormatError
-from focusnb.ops.drawing import letter_size, round_below
+from focusnb.ops.drawing import ScaleBar
 from focusnb.ops.fourier import crop_fourier
 
 MOST_PIXELS = 1 << 24
@@ -125,12 +125,8 @@ def encode_png(pixels: np.ndarray) -> bytes:
 def _without_scale_bar(grey: np.ndarray, pixel_size: float) -> np.ndarray:
     """Fill the lower left corner, where ``draw_scale_bar`` writes, from what lies above and beside it."""
     height, width = grey.shape
-    side = max(height, width)
-    margin, thick = side / 32, max(2, round(side / 128))
-    bar = round_below(0.25 * width * pixel_size) / pixel_size
-    # the label may be wider than a short bar
-    right = min(width - 1, int(margin + max(bar, 0.25 * width) + 3))
-    top = max(1, int(height - margin - thick - margin / 3 - 1.4 * letter_size(side) - 3))
+    _, plate_top, plate_right, _ = ScaleBar.of(width, height, pixel_size).plate
+    right, top = min(width - 1, int(plate_right) + 2), max(1, int(plate_top) - 1)
     filled = grey.copy()
     above, beside = grey[max(0, top - 4) : top, : right + 1], grey[top:, right : right + 4]
     if above.size == 0 or beside.size == 0:

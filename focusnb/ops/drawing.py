@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
+Box = tuple[float, float, float, float]
 
 BACKGROUND: Colour = (27, 29, 33)
 GRID: Colour = (58, 62, 70)
@@ -21,8 +23,8 @@ _NICE_RESOLUTIONS = (30.0, 20.0, 10.0, 5.0, 4.0, 3.0, 2.0, 1.5, 1.0)
 
 
 def letter_size(size: int, *, small: bool = False) -> int:
-    """Return the letter height for a picture of ``size`` pixels: still legible when it is shown at 300."""
-    return max(10, round(size / (30 if small else 25)))
+    """Return the letter height for a picture of ``size`` pixels: still legible when it is shown at 260."""
+    return max(10, round(size / (26 if small else 20)))
 
 
 @lru_cache(maxsize=32)
@@ -71,17 +73,46 @@ def length_label(length: float) -> str:
     return f"{length / 10:g} nm" if length >= 100 else f"{length:g} Å"
 
 
+@dataclass(frozen=True)
+class ScaleBar:
+    """A bar of a round length in the lower left corner of a picture, with its label, on a plate.
+
+    bar, plate : left, top, right and bottom in pixels; foot : where the label stands, the middle of its lower edge
+    """
+
+    bar: Box
+    plate: Box
+    foot: tuple[float, float]
+    label: str
+    letters: int
+
+    @classmethod
+    def of(cls, width: int, height: int, pixel_size: float) -> ScaleBar:
+        """Lay it out, at most a quarter of the width, for pixels of so many Å."""
+        length, side = round_below(0.25 * width * pixel_size), max(width, height)
+        label, letters = length_label(length), letter_size(side)
+        margin, thick = side / 32, max(2, round(side / 128))
+        left, right, bottom = margin, margin + length / pixel_size, height - margin
+        foot = ((left + right) / 2, bottom - thick - margin / 3)
+        words = label.replace("Å", "A")
+        words_left, words_top, words_right, _ = _font(letters).getbbox(words, anchor="mb")
+        gap, ring = margin / 3, 0.25 * letters if words != label else 0.0
+        plate = (
+            max(0.0, min(left, foot[0] + words_left) - gap),
+            foot[1] + words_top - ring - gap,
+            max(right, foot[0] + words_right) + gap,
+            bottom + gap,
+        )
+        return cls((left, bottom - thick, right, bottom), plate, foot, label, letters)
+
+
 def draw_scale_bar(canvas: Image.Image, pixel_size: float) -> None:
-    """Draw a bar of a round length, at most a quarter of the width, in the lower left corner of an RGB picture."""
-    length = round_below(0.25 * canvas.width * pixel_size)
-    pen, side = ImageDraw.Draw(canvas), max(canvas.size)
-    margin, thick = side / 32, max(2, round(side / 128))
-    left, bottom = margin, canvas.height - margin
-    right = left + length / pixel_size
-    pen.rectangle([left - 1, bottom - thick - 1, right + 1, bottom + 1], fill=SHADE)
-    pen.rectangle([left, bottom - thick, right, bottom], fill=(245, 245, 245))
-    place = ((left + right) / 2, bottom - thick - margin / 3)
-    write(pen, place, length_label(length), letter_size(side), (245, 245, 245), "mb", outline=True)
+    """Draw a bar of a round length in the lower left corner of an RGB picture."""
+    pen, layout = ImageDraw.Draw(canvas), ScaleBar.of(*canvas.size, pixel_size)
+    # a plate, for outlined letters are lost among grains of noise
+    pen.rectangle(layout.plate, fill=SHADE)
+    pen.rectangle(layout.bar, fill=(245, 245, 245))
+    write(pen, layout.foot, layout.label, layout.letters, (245, 245, 245), "mb")
 
 
 def draw_resolution_rings(canvas: Image.Image, pixel_size: float, accent: float | None = None) -> None:
@@ -105,7 +136,10 @@ def draw_resolution_rings(canvas: Image.Image, pixel_size: float, accent: float 
         place = (0.5 * size + reach, 0.5 * size + reach)
         label = f"{resolution:.1f} Å" if colour == ACCENT else f"{resolution:g} Å"
         if reach < 0.47 * size:
-            write(pen, place, label, letter_size(size, small=True), colour, "mm", outline=True)
+            height = letter_size(size, small=True)
+            left, top, right, bottom = pen.textbbox(place, label.replace("Å", "A"), font=_font(height), anchor="mm")
+            pen.rectangle([left - 3, top - 0.3 * height, right + 3, bottom + 3], fill=SHADE)
+            write(pen, place, label, height, ACCENT if colour == ACCENT else TEXT, "mm")
 
 
 def _ring_choice(size: int, pixel_size: float, accent: float | None) -> list[tuple[float, Colour]]:

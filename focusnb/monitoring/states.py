@@ -32,6 +32,7 @@ _FAILING = 5  # of the last ten
 _SHOWN_FAILURES = 12
 _SHOWN_SQUARES = 400
 _RATE = 3600.0
+_PRESENT = 15  # images whose median is what a quantity is now: an hour's would hide what has just gone wrong
 
 
 class View:
@@ -261,7 +262,6 @@ def _private_words(view: View, where: np.ndarray) -> Sequence[str]:
 def quantity_of(view: View, spec: Spec, limits: Mapping[str, Limit]) -> dict[str, Any]:
     """Caption, digits, limits and the present values of a series."""
     _, values = view.known(spec.name)
-    _, recent = view.known(spec.name, view.now - _RATE)
     limit = limits.get(spec.name, Limit())
     return {
         "label": spec.label,
@@ -273,7 +273,7 @@ def quantity_of(view: View, spec: Spec, limits: Mapping[str, Limit]) -> dict[str
         "high": limit.high,
         "last": float(values[-1]) if len(values) else None,
         "median": float(np.median(values)) if len(values) else None,
-        "last_hour": float(np.median(recent)) if len(recent) else None,
+        "present": float(np.median(values[-_PRESENT:])) if len(values) else None,
         "known": len(values),
     }
 

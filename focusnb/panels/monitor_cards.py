@@ -32,7 +32,7 @@ def card(glance: Glance, microscope: Microscope) -> dict[str, Any]:
     word, since : the state, and since when where that matters; headline : what is wrong while images come;
     level : ok, idle, warning or bad; shape : the drawing that goes with it; sentence : what more there is to say;
     last_image, made_at, valid_until : s since 1970; rate : images/h; usable : part of the processed images;
-    alerts : the open ones, severe ones first; picture : the last image; values : the last hour's medians of what is
+    alerts : the open ones, severe ones first; picture : the last image; values : medians of the last images of what is
     watched; was : the state before nothing was heard any more
     """
     told = {**_EMPTY, "name": glance.name, "word": _word(glance.word), "level": glance.level}
@@ -133,4 +133,4 @@ def _picture(status: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _value(name: str, quantity: Mapping[str, Any]) -> dict[str, Any]:
     kept = ("label", "unit", "precision", "low", "high")
-    return {"name": name, "value": quantity["last_hour"], **{key: quantity[key] for key in kept}}
+    return {"name": name, "value": quantity["present"], **{key: quantity[key] for key in kept}}

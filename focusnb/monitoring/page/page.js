@@ -81,7 +81,7 @@
       told.push([disk.hours_left === null ? `${((100 * disk.free) / disk.total).toFixed(0)} %` : duration(3600 * disk.hours_left), left]);
       if (disk.images_left !== null) told.push([disk.images_left, `images fit, ${disk.usable_left === null ? "–" : disk.usable_left} usable`]);
     }
-    for (const q of Object.values(quantities)) if (q.last_hour !== null && told.length < 12) told.push([number(q.last_hour, q.precision), `${q.caption}, last hour`]);
+    for (const q of Object.values(quantities)) if (q.present !== null && told.length < 12) told.push([number(q.present, q.precision), `${q.caption}, last 15 images`]);
     $("numbers").replaceChildren(...told.map(([value, caption]) => element("div", { class: "number" }, element("b", {}, String(value)), element("span", {}, caption))));
   }
 

@@ -243,7 +243,7 @@ export function makeDepth(place, store, { name, watched, onBack, cardOf, now }) 
     const known = names.filter((key) => status.quantities[key].known > 0 && series.values[key]);
     for (const key of [...watched.filter((key) => known.includes(key)), "throughput", ...known.filter((key) => !watched.includes(key))]) {
       const plot = plotOf(key);
-      if (key === "throughput") plot.set({ label: "Throughput", unit: "images in 10 min", caption: "Images in ten minutes", precision: 0 }, { time: [], state: [], id: [], values: [], older: { time: [], values: [] }, bars: status.throughput });
+      if (key === "throughput") plot.set({ label: "Throughput", unit: "per 10 min", caption: "Images in ten minutes", precision: 0 }, { time: [], state: [], id: [], values: [], older: { time: [], values: [] }, bars: status.throughput });
       else plot.set(status.quantities[key], { time: series.time, state: series.state, id: series.id, values: series.values[key], older: { time: series.past.time, values: series.past.values[key] ?? [] }, bars: null });
     }
     for (const [key, plot] of plots) plot.element.hidden = key !== "throughput" && !known.includes(key);

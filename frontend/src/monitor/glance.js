@@ -91,7 +91,7 @@ export function head(card, store, now, { title = true } = {}) {
       parts.push(
         h(
           "div",
-          { class: "values", title: "Medians of the last hour" },
+          { class: "values", title: "Medians of the last 15 images" },
           ...known.map((value) =>
             h("div", { "data-outside": outside(value) ? "yes" : null }, h("span", {}, value.label), h("b", { class: "fnb-number" }, outside(value) ? state("warning", "") : null, withUnit(number(value.value, value.precision), value.unit))),
           ),

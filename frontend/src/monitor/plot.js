@@ -329,7 +329,7 @@ export function makePlot(name, shared) {
   function tell() {
     caption.replaceChildren(quantity.label, quantity.unit ? h("span", { class: "unit" }, ` ${quantity.unit}`) : "");
     if (data.bars) {
-      share.textContent = "recorded ▮  processed —";
+      share.textContent = "recorded ▮ processed —";
       const i = shared.at === null ? data.bars.recorded.length - 1 : Math.floor((shared.at - data.bars.begin) / data.bars.seconds);
       readout.textContent = data.bars.recorded[i] === undefined ? "–" : `${data.bars.recorded[i]} / ${data.bars.processed[i]}`;
       canvas.setAttribute("aria-label", quantity.label);
@@ -348,11 +348,11 @@ export function makePlot(name, shared) {
     share.textContent = beyond ? `${beyond} of ${known} outside` : own ? "none outside" : "";
     share.dataset.beyond = beyond ? "yes" : "no";
     const near = shared.at === null ? null : nearest(shared.at);
-    const value = near === null ? quantity.last_hour : data.values[near];
+    const value = near === null ? quantity.present : data.values[near];
     readout.textContent = number(value, quantity.precision);
-    readout.title = near === null ? "Median of the last hour" : moment(data.time[near], true);
+    readout.title = near === null ? "Median of the last 15 images" : moment(data.time[near], true);
     const told = low === null && high === null ? "none" : `${low === null ? "" : `from ${said(low)} `}${high === null ? "" : `to ${said(high)}`}`.trim();
-    canvas.setAttribute("aria-label", `${quantity.label} over time, ${known} values; last hour ${said(quantity.last_hour)}; limits ${told}`);
+    canvas.setAttribute("aria-label", `${quantity.label} over time, ${known} values; last 15 images ${said(quantity.present)}; limits ${told}`);
   }
 
   // What is under the pointer, for the tip beside it.

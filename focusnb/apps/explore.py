@@ -86,6 +86,7 @@ class Explorer:
         table.on_current(self._on_current)
         table.on_highlight(self._on_highlight)
         table.on_caught_up(self._on_caught_up)
+        table.on_arranged(views.follow_order)
         table.on_open(lambda exposure: self.show("Details"))
         table.grid.observe(lambda _: self.actions.update(), names="ticked_count")
         views.on_show(lambda exposure: table.highlight([exposure]))
@@ -125,6 +126,8 @@ class Explorer:
         """Read what the plots will need once the table is there, so that they come at once when they are wanted."""
         rows = self.table.browser.rows
         while not self.table.browser.is_loaded:
+            if self.table.is_gone:
+                return
             await asyncio.sleep(LOOK)
         await asyncio.sleep(QUIET)
 
@@ -136,7 +139,7 @@ class Explorer:
         with contextlib.suppress(Exception):  # whatever it is: the plots will tell it to who asks for them
             part = await asyncio.wrap_future(in_thread(read))
             if self._plots is None:
-                self.table.browser.take(part)
+                self.table.take(part)
 
     def show(self, sheet: str) -> None:
         """Show Details or Plots below the table."""
@@ -160,7 +163,7 @@ class Explorer:
 
     def _on_caught_up(self) -> None:
         if self._plots is not None:
-            self._plots.refresh(None)
+            self._plots.deliver(None)
 
     def _on_brush(self, ids: list[int]) -> None:
         self.table.highlight(ids)

@@ -52,6 +52,9 @@ class Overviews(Panel):
         """The browser's last step that is known here; it may have gone on meanwhile."""
         self._sent: set[tuple[int, int]] = set()
         """Exposures and overviews the browser was sent; what it gave up since it asks for."""
+        self._place_told: dict[str, Any] = {}
+        self._forgettings = 0
+        """How often the browser was told to forget: what was read before may be out of date."""
         self._is_seen = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._step_callbacks: list[Callable[[int], None]] = []
@@ -115,6 +118,11 @@ class Overviews(Panel):
         self._order = order
         self._send_place()
 
+    def follow_order(self) -> None:
+        """Take up that the exposures are in another order, or others, if they are: the next step goes by it."""
+        if self._place_told != self._what_lies_around():
+            self._send_place(self._seq)
+
     # Following the project
 
     def refresh(self, changes: Changed | None) -> None:
@@ -153,11 +161,15 @@ class Overviews(Panel):
 
     def _send_place(self, seq: int | None = None) -> None:
         """``seq`` : a browser that has gone on since this step stays where it is; without, it goes to the exposure."""
+        self._place_told = self._what_lies_around()
+        self._tiles.send({"k": "show", "id": self._current, "seq": seq, **self._place_told})
+
+    def _what_lies_around(self) -> dict[str, Any]:
         ids = self._in_order()
         place = self._place(ids)
-        around = [] if place is None else [int(i) for i in ids[max(0, place - REACH) : place + REACH + 1]]
-        message = {"k": "show", "id": self._current, "around": around, "seq": seq}
-        self._tiles.send({**message, "place": None if place is None else place + 1, "total": len(ids)})
+        first = 0 if place is None else max(0, place - REACH)  # from one that is not there a step goes to the first
+        around = [] if self._current is None else [int(i) for i in ids[first : (place or 0) + REACH + 1]]
+        return {"around": around, "place": None if place is None else place + 1, "total": len(ids)}
 
     def _send_current(self, seq: int | None = None) -> None:
         if self._current is not None and (self._current, self._tiles.chosen) not in self._sent:
@@ -167,6 +179,7 @@ class Overviews(Panel):
     def _forget(self, ids: list[int] | None) -> None:
         """Let the browser forget exposures, None for all."""
         gone = None if ids is None else set(ids)
+        self._forgettings += 1
         self._sent = set() if gone is None else {sent for sent in self._sent if sent[0] not in gone}
         self._tiles.send({"k": "forget", "ids": ids})
 
@@ -235,8 +248,11 @@ class Overviews(Panel):
             if wish != self._wish:
                 return
             try:
-                head, tiles = payload.plan(self.project, exposure, self._overviews[chosen])
-                described, content = await asyncio.to_thread(payload.load, tiles)
+                read_at = -1
+                while read_at != self._forgettings:  # what changed while it was read is read again
+                    read_at = self._forgettings
+                    head, tiles = payload.plan(self.project, exposure, self._overviews[chosen])
+                    described, content = await asyncio.to_thread(payload.load, tiles)
             except Exception as error:
                 self._deliver(exposure, chosen, {"error": explain(error, "show this exposure")[0]}, [])
                 continue

@@ -16,7 +16,7 @@ from focusnb.panels.base import Panel, explain
 from focusnb.panels.polling import in_thread
 from focusnb.panels.theme import bundle
 from focusnb.project.browsing import Browser
-from focusnb.project.browsing.rows import Changed
+from focusnb.project.browsing.rows import Changed, Rows
 from focusnb.project.project import Project
 
 MOST_LINES = 400
@@ -72,6 +72,7 @@ class LibraryTable(Panel):
         self._loading: asyncio.Task[None] | None = None
         self._catching_up: asyncio.Task[None] | None = None
         self._on_caught_up: list[Callable[[], object]] = []
+        self._on_arranged: list[Callable[[], object]] = []
         self._sight = 0, MOST_LINES
         """The lines a browser asked for last: first, and how many."""
         self._is_unanswered = False
@@ -99,6 +100,10 @@ class LibraryTable(Panel):
     def on_caught_up(self, callback: Callable[[], object]) -> None:
         """Call when rows were read that came later than the change that was told, as they were very many."""
         self._on_caught_up.append(callback)
+
+    def on_arranged(self, callback: Callable[[], object]) -> None:
+        """Call when other rows are shown, or in another order."""
+        self._on_arranged.append(callback)
 
     @property
     def highlighted(self) -> list[int]:
@@ -183,6 +188,13 @@ class LibraryTable(Panel):
         self.marked()
         self._catch_up()
 
+    def take(self, part: Rows) -> None:
+        """Take up columns read in a thread, and what changed meanwhile."""
+        self.browser.take(part)
+        self.announce()
+        self.marked()
+        self._catch_up()
+
     def _catch_up(self) -> None:
         """Read what is behind where very many rows changed at once, a part after another, while the page goes on."""
         if not self.browser.is_behind or is_under_way(self._catching_up):
@@ -245,6 +257,8 @@ class LibraryTable(Panel):
         count = min(int(message.get("count", 200)), MOST_LINES)
         start, shift = table_lines.follow(self.browser, int(message.get("start", 0)), count, message.get("anchor"))
         lines = table_lines.window(self.browser, start, count)
+        if self.browser.version != self._state_sent.get("version"):
+            self.announce()  # a browser asks again for lines of another version than it knows of
         view = message.get("view")
         reply = {"k": "window", "view": view, "version": self.browser.version, "marked": self.marks_known.get(view, 0)}
         self.grid.send({**reply, "start": start, "shift": shift, "lines": lines})
@@ -264,8 +278,7 @@ class LibraryTable(Panel):
             with self.guard("read the columns shown"):
                 part = await asyncio.wrap_future(in_thread(self.browser.fetch))
                 if not self.is_gone:
-                    self.browser.take(part)
-                    self.announce()
+                    self.take(part)
                 continue
             await asyncio.sleep(AGAIN)
 
@@ -295,6 +308,8 @@ class LibraryTable(Panel):
         new_columns = None if columns == self._columns_sent else columns
         self._columns_sent, self._state_sent = columns, state
         self.grid.send({"k": "state", "columns": new_columns, **state})
+        for callback in self._on_arranged:
+            callback()
 
     def set_current(self, exposure: int | None) -> None:
         """Put the cursor on an exposure."""

@@ -189,20 +189,27 @@ def thin(x: np.ndarray, y: np.ndarray, there: np.ndarray, most: int = MOST_POINT
     last = np.append(first[1:], len(order)) - 1
     kept = np.zeros(len(positions), bool)
     kept[order[first]] = kept[order[last]] = True
-    # of the others those that are rare where they lie: the first of every cell of a grid, then the second ...
-    side = 256
-    cells = _bins(x[positions], side) * side + _bins(y[positions], side)
     generator = np.random.default_rng(0)  # the same points each time: a figure that flickers cannot be read
     shuffled = generator.permutation(len(positions))
-    by_cell = np.argsort(cells[shuffled], kind="stable")
-    starts = np.flatnonzero(np.diff(cells[shuffled][by_cell], prepend=-1))
-    turn = np.empty(len(positions), np.int64)
-    turn[by_cell] = np.arange(len(positions)) - np.repeat(starts, np.diff(np.append(starts, len(positions))))
-    # ... and where that are too many, those of no place before another's
-    preferred = shuffled[np.argsort(turn, kind="stable")]
-    room = most - int(kept.sum())
-    kept[preferred[~kept[preferred]][: max(0, room)]] = True
+    # then two of every cell of a coarse grid, so that what lies alone is there though a crowd fills the fine one; and
+    # of the others the first of every cell of a fine grid, then the second ...
+    for side, turns in ((32, 2), (256, most)):
+        cells = (_bins(x[positions], side) * side + _bins(y[positions], side))[shuffled]
+        turn = _turns(cells)
+        preferred = shuffled[np.argsort(turn, kind="stable")][: int((turn < turns).sum())]
+        room = most - int(kept.sum())
+        # ... and where that are too many, those of no place before another's
+        kept[preferred[~kept[preferred]][: max(0, room)]] = True
     return positions[kept]
+
+
+def _turns(cells: np.ndarray) -> np.ndarray:
+    """How many came before in the same cell, (points,)."""
+    by_cell = np.argsort(cells, kind="stable")
+    starts = np.flatnonzero(np.diff(cells[by_cell], prepend=-1))
+    turn = np.empty(len(cells), np.int64)
+    turn[by_cell] = np.arange(len(cells)) - np.repeat(starts, np.diff(np.append(starts, len(cells))))
+    return turn
 
 
 def _bins(values: np.ndarray, count: int) -> np.ndarray:

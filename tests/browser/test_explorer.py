@@ -14,6 +14,7 @@ from focusnb.processing.executors import InlineExecutor
 from focusnb.processing.processor import Processor
 from focusnb.project.project import Project
 from tests.browser.conftest import PHONE
+from tests.filled import filled_project
 from tests.projects import make_project, process, write_shots
 
 if TYPE_CHECKING:
@@ -194,21 +195,18 @@ def test_a_brush_in_a_plot_highlights_rows(open_explorer: Any, session: Path) ->
     up.select_option(label="Size")
     scatter.scroll_into_view_if_needed()
     page.wait_for_timeout(1500)
+    page.wait_for_function("Bokeh.documents.every((figure) => figure.is_idle)")  # one not yet painted takes no drag
     box = scatter.locator(".bk-Figure").bounding_box()
     assert box is not None
-    told = page.locator(".fnb-table-counts")
-    for _ in range(5):  # a figure takes no drag before it has been painted, which on a busy machine comes late
-        page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.08 * box["height"])
-        page.mouse.down()
-        page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.3 * box["height"], steps=4)
-        page.mouse.move(box["x"] + 0.92 * box["width"], box["y"] + 0.46 * box["height"], steps=4)
-        page.mouse.up()
-        page.wait_for_timeout(2000)
-        if "· 1 highlighted" not in told.inner_text():
-            break
-    found = re.search(r"(\d+) highlighted", told.inner_text())
-    assert found is not None
-    assert 5 < int(found[1]) < 50
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.08 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.3 * box["height"], steps=4)
+    page.mouse.move(box["x"] + 0.92 * box["width"], box["y"] + 0.46 * box["height"], steps=4)
+    page.mouse.up()
+    page.wait_for_function(
+        "() => { const told = document.querySelector('.fnb-table-counts').textContent.match(/(\\d+) highlighted/);"
+        " return told && +told[1] > 5 && +told[1] < 50; }"
+    )
 
 
 def test_plots_are_there_where_a_cell_was_run_again_and_its_page_loaded_again(
@@ -268,6 +266,45 @@ def test_nothing_that_was_written_is_read_as_html(watch: Any, dash: Any, session
             page.mouse.move(box["x"] + across * box["width"] / 40, box["y"] + down * box["height"] / 20)
     assert page.evaluate("window.hacked") is None
     assert page.locator("img[src=x]").count() == 0
+
+
+def test_page_and_kernel_are_quiet_once_rows_were_scrolled(watch: Any, dash: Any, tmp_path: Path) -> None:
+    """Columns that were read for plots are another version of the table, of which the page has to be told."""
+    filled_project(tmp_path / "project", 1000).close()
+    page = watch(size=(1500, 1000)).page
+    sent: list[object] = []
+    page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(frame)))
+    page.goto(dash(tmp_path / "project").address)
+    page.locator(".fnb-table-row[data-id]:not([hidden])").first.wait_for()
+    page.wait_for_timeout(4000)
+    page.locator(".fnb-table-scroll").evaluate("(scroll) => { scroll.scrollTop = 20000; }")
+    page.wait_for_timeout(1500)
+    sent.clear()
+    page.wait_for_timeout(1500)
+    assert len(sent) < 3
+
+
+def test_the_views_go_by_the_order_of_the_table(watch: Any, dash: Any, session: Path) -> None:
+    page = watch(size=(1500, 1000)).page
+    page.goto(dash(session).address)
+    row(page, 5).click()
+    shown = "(name) => document.querySelector('.fnb-overview .name').textContent === name"
+    page.wait_for_function(shown, arg="shot_05")
+    caption = page.locator(".fnb-table-captions [data-column='exposure']")
+    caption.click()
+    page.locator("[data-column='exposure'][aria-sort='ascending']").wait_for()
+    caption.click()  # the last first
+    page.wait_for_function("document.querySelector('.fnb-overview').textContent.includes('52 / 56')")
+    page.locator(".fnb-overview .root").focus()
+    page.keyboard.press("ArrowDown")
+    page.wait_for_function(shown, arg="shot_04")
+    # one that a filter hides has no neighbours: a step leads to the first of those shown
+    press(page, "/")
+    page.keyboard.type("shot_3")
+    foot(page, "10 of 56 shown")
+    page.locator(".fnb-overview .root").focus()
+    page.keyboard.press("ArrowDown")
+    page.wait_for_function(shown, arg="shot_39")
 
 
 def test_the_views_follow_the_keys_of_the_table_without_the_kernel(watch: Any, dash: Any, session: Path) -> None:

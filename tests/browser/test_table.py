@@ -476,7 +476,6 @@ def test_an_empty_project_and_an_unmeasured_one_say_what_to_do(open_table: Open,
         write_rows(empty, [{"id": 1, "exposure": "bare", "folder": "exposures/a/bare"}])
         page.follow()
         page.row(1).wait_for()
-        page.push(page.table._load)
         page.page.get_by_text("None of the exposures shown has been measured yet.").wait_for()
         change_rows(empty, {1: {"drift": 1.0}})
         page.follow()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,34 @@ def test_what_a_browser_has_is_not_sent_again_until_it_changes(
     assert (message["id"], message["head"]["flag"]) == (3, "red")
     browser.say(k="ready")  # another browser, or the same one loaded again
     assert [message["id"] for message, _ in browser.take("exposure")] == [3]
+
+
+def test_what_changes_while_it_is_read_is_read_again(shown: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, held = payload.load, threading.Event()
+
+    def load(tiles: Any) -> Any:
+        monkeypatch.setattr(payload, "load", real)
+        assert held.wait(20)
+        return real(tiles)
+
+    async def look() -> None:
+        panel = Overviews(shown)
+        browser = Browser(panel)
+        browser.say(k="ready")
+        browser.take("exposure")
+        monkeypatch.setattr(payload, "load", load)
+        browser.say(k="want", ids=[2], overview=0)
+        while payload.load is load:
+            await asyncio.sleep(0.01)
+        shown.flag([2], "red")
+        poller(shown).step()
+        held.set()
+        while panel._tasks:
+            await asyncio.sleep(0.01)
+        assert [message["head"]["flag"] for message, _ in browser.take("exposure")] == ["red"]
+        panel.close()
+
+    asyncio.run(look())
 
 
 def test_very_many_changes_are_not_named(
@@ -277,3 +306,21 @@ def test_an_empty_project_has_nothing_to_show(tmp_path: Path) -> None:
         panel.step(1)
         assert panel.current is None
         panel.close()
+
+
+def test_another_order_is_told_once(shown: Project, browser: Browser, panel: Overviews) -> None:
+    order = [3, 1, 2]
+    panel.set_order(lambda: order)
+    panel.show(3)
+    browser.take("show")
+    panel.follow_order()
+    assert not browser.take("show")
+    order.reverse()
+    panel.follow_order()
+    panel.follow_order()
+    ((message, _),) = browser.take("show")
+    assert (message["id"], message["around"], message["place"], message["seq"]) == (3, [2, 1, 3], 3, 0)
+    order.remove(3)  # filtered away: a step leads to the first
+    panel.follow_order()
+    ((message, _),) = browser.take("show")
+    assert (message["around"], message["place"], message["total"]) == ([2, 1], None, 2)

@@ -499,3 +499,48 @@ def test_a_part_that_cannot_be_read_is_told_and_read_again(project: Project, mon
         table.close()
 
     asyncio.run(follow())
+
+
+def test_lines_of_a_version_are_told_after_the_version(project: Project) -> None:
+    """Else a browser would ask for them again and again, as they are not those it was told of."""
+    table = LibraryTable(project)
+    viewer = Viewer(table)
+    table.browser.load()
+    viewer.window()
+    table.browser.take(table.browser.fetch())  # a version nobody was told of
+    window = viewer.window()
+    assert [(message["k"], message["version"]) for message in viewer.told] == [
+        (kind, window["version"]) for kind in ("state", "window")
+    ]
+    viewer.window()
+    assert [message["k"] for message in viewer.told] == ["window"]
+    table.close()
+
+
+def test_who_asks_is_told_of_another_order(project: Project) -> None:
+    table = LibraryTable(project)
+    viewer = Viewer(table)
+    orders: list[list[int]] = []
+    table.on_arranged(lambda: orders.append(table.shown))
+    viewer.ask("group", name=None)
+    orders.clear()
+    viewer.ask("sort", keys=[["drift", False]])
+    assert orders == [table.shown]
+    first = [table.shown[0], None]
+    viewer.ask("highlight", **{"from": first, "to": first, "mode": "replace"})
+    assert table.highlighted == table.shown[:1]
+    assert len(orders) == 1
+    table.close()
+
+
+def test_columns_that_come_late_are_caught_up_with(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MANY", 40)
+    table = LibraryTable(project)
+    part = table.browser.fetch()
+    change_rows(project, {number: {"drift": 7000.0} for number in range(1, 101)})
+    table.refresh(changed_since(project.library, 0))
+    assert not table.browser.is_behind  # without a loop it is read at once
+    table.take(part)
+    assert not table.browser.is_behind
+    assert (table.browser.rows.column("drift").values == 7000).sum() == 100
+    table.close()

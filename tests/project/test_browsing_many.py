@@ -161,3 +161,38 @@ def test_all_read_anew_makes_a_part_void(project: Project) -> None:
     assert not browser.is_behind
     assert not browser.take_behind(chunk)
     assert browser.rows.column("drift").values[0] == 2
+
+
+def test_a_column_that_comes_between_two_parts_is_not_left_behind(project: Project) -> None:
+    """Its values were read before the change, and the part under way knew nothing of it."""
+    browser = Browser(project, eager=False)
+    column = browser.fetch()
+    change_rows(project, {number: {"drift": 7000.0} for number in range(1, 101)})
+    browser.refresh()
+    chunk = browser.fetch_behind((0, 10))()
+    assert "drift" not in chunk.found
+    browser.take(column)
+    browser.take_behind(chunk)
+    browser.catch_up()
+    assert (browser.rows.column("drift").values == 7000).sum() == 100
+
+
+def test_a_part_under_way_while_all_is_read_anew_is_void(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be of another library than the one that took its place."""
+    browser = make_browser(project)
+    change_rows(project, {number: {"drift": 1.0} for number in range(1, 101)})
+    browser.refresh()
+    real, read = reading.Rows._overrides, browser.fetch_behind((0, 10))
+
+    def overrides(*given: object, **options: object) -> object:
+        monkeypatch.setattr(reading.Rows, "_overrides", real)
+        browser.reload()
+        return real(*given, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(reading.Rows, "_overrides", overrides)
+    chunk = read()
+    version = browser.version
+    chunk.found["drift"] = [-5.0] * len(chunk.ids)
+    assert not browser.take_behind(chunk)
+    assert browser.version == version
+    assert (browser.rows.column("drift").values[:100] == 1).all()

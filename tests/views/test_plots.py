@@ -121,6 +121,15 @@ def test_a_rare_place_is_drawn_before_a_crowded_one_is_filled() -> None:
     assert (chosen < 200).sum() > 190
 
 
+def test_what_lies_alone_is_drawn_beside_a_crowd_that_fills_half_of_the_figure() -> None:
+    generator = np.random.default_rng(3)
+    x, y = generator.uniform(size=(2, 100_000))
+    y[:300] = generator.uniform(1.1, 2, size=300)
+    chosen = plots.thin(x, y, np.ones(100_000, bool))
+    assert len(chosen) == plots.MOST_POINTS
+    assert (chosen < 300).sum() > 280  # by chance 180 were
+
+
 @pytest.mark.parametrize("values", [np.zeros(30_000), np.repeat([1.0, 2.0], 15_000)])
 def test_equal_values_can_be_thinned(values: np.ndarray) -> None:
     assert 0 < len(plots.thin(values, values, np.ones(30_000, bool))) <= plots.MOST_POINTS

@@ -337,13 +337,14 @@ class Rows:
 
         first : rows to begin with, as far as they are behind: those that somebody looks at
         """
+        reading = self._readings  # before all else: where all is read anew meanwhile, this says nothing
         names, behind = list(self.columns), self.behind
         in_sight = np.isin(behind, first)
         asked = np.sort(np.concatenate([behind[in_sight], behind[~in_sight]])[:CHUNK])
         with self._library.read() as connection:
             revision = _revision(connection)
             ids, found = self._select(connection, names, only=asked)
-            return Chunk(asked, ids, found, self._overrides(connection, names, only=asked), revision, self._readings)
+            return Chunk(asked, ids, found, self._overrides(connection, names, only=asked), revision, reading)
 
     def take_behind(self, chunk: Chunk) -> Difference | None:
         """Take up rows read by :meth:`fetch_behind`; None where they are as they were.
@@ -359,7 +360,8 @@ class Rows:
         raw = {name: list(compress(values, kept)) for name, values in chunk.found.items() if name in self.columns}
         turned = [name for name, values in raw.items() if self._put(name, positions, values)]
         self._put_overrides({name: values for name, values in chunk.by_hand.items() if name in self.columns})
-        self.behind = np.setdiff1d(self.behind, chunk.asked, assume_unique=True)
+        if self.columns.keys() <= chunk.found.keys():  # else a column came meanwhile, perhaps read before the change
+            self.behind = np.setdiff1d(self.behind, chunk.asked, assume_unique=True)
         self.revision = min(self.revision, chunk.revision)
         if not turned and all(self.columns[name].is_as(positions, values) for name, values in before.items()):
             return None

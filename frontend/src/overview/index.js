@@ -286,9 +286,9 @@ class View {
   // Going on
 
   step(delta) {
-    const here = this.around.indexOf(this.id);
-    if (here < 0) return;
-    const target = Math.min(Math.max(here + delta, 0), this.around.length - 1);
+    if (!this.around.length) return;
+    const here = this.around.indexOf(this.id); // one that a filter hides has no neighbours: then the first is next
+    const target = here < 0 ? 0 : Math.min(Math.max(here + delta, 0), this.around.length - 1);
     if (target === here) return;
     const gone = target - here;
     this.delta += gone;

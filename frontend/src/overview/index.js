@@ -210,8 +210,9 @@ class View {
     this.turned = this.turned.filter((turn) => now - turn.at < ANSWER);
     if (seq !== null) return seq < this.seq || this.turned.length > 0;
     const answered = this.turned.findIndex((turn) => turn.id === id);
+    const steppedOn = answered >= 0 && this.turned[answered].seq < this.seq;
     this.turned.splice(0, answered < 0 ? this.turned.length : answered + 1);
-    return this.turned.length > 0;
+    return this.turned.length > 0 || steppedOn;
   }
 
   async #keep(message, buffers) {
@@ -308,7 +309,7 @@ class View {
     const { id } = event.detail;
     const gone = this.around.indexOf(id) - this.around.indexOf(this.id);
     if (id === this.id || !this.around.includes(id)) return;
-    this.turned.push({ id, at: performance.now() });
+    this.turned.push({ id, at: performance.now(), seq: this.seq });
     this.ahead = Math.sign(gone);
     if (this.place !== null) this.place += gone;
     this.#turnTo(id);

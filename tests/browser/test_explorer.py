@@ -333,6 +333,20 @@ def test_the_views_follow_the_keys_of_the_table_without_the_kernel(watch: Any, d
     page.wait_for_timeout(2000)
     assert page.evaluate(shown, "shot_06")
     page.locator(".fnb-details", has_text="shot_06").first.wait_for()
+    # nor back to where the table was, when the views have been stepped on since
+    kernel.suspend()
+    try:
+        press(page, "ArrowDown")
+        page.wait_for_function(shown, arg="shot_07", timeout=5_000)
+        page.locator(".fnb-overview .root").focus()
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("ArrowDown")
+        page.wait_for_function(shown, arg="shot_09", timeout=5_000)
+    finally:
+        kernel.resume()
+    page.wait_for_timeout(2000)
+    assert page.evaluate(shown, "shot_09")
+    page.locator(".fnb-details", has_text="shot_09").first.wait_for()
 
 
 def test_two_browsers_see_each_others_flags(open_explorer: Any, session: Path) -> None:

@@ -342,10 +342,16 @@ def test_the_views_follow_the_keys_of_the_table_without_the_kernel(watch: Any, d
         page.keyboard.press("ArrowDown")
         page.keyboard.press("ArrowDown")
         page.wait_for_function(shown, arg="shot_09", timeout=5_000)
+        page.evaluate(
+            "() => { const name = document.querySelector('.fnb-overview .name'); window.seen = [];"
+            " new MutationObserver(() => window.seen.push(name.textContent)).observe(name, { childList: true,"
+            " characterData: true, subtree: true }); }"
+        )
     finally:
         kernel.resume()
     page.wait_for_timeout(2000)
     assert page.evaluate(shown, "shot_09")
+    assert set(page.evaluate("window.seen")) <= {"shot_09"}
     page.locator(".fnb-details", has_text="shot_09").first.wait_for()
 
 

@@ -135,9 +135,10 @@ def process(
             court.rest()
             return processor.refill()
 
-        summary = processor.run(
-            until_idle=until_idle, on_event=tell, begin=begin, refill=None if until_idle else refill
-        )
+        with _interruptible(processor):
+            summary = processor.run(
+                until_idle=until_idle, on_event=tell, begin=begin, refill=None if until_idle else refill
+            )
     court.rest(quiet=0)
     if until_idle and not began:
         say(_nothing_to_do(project, processor.queue(), retry=retry))
@@ -190,6 +191,25 @@ def _stopping_at(processor: Processor, *signals: int) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _interruptible(processor: Processor) -> Iterator[None]:
+    """Let Ctrl-C end the processing also where its exception is lost, as in a callback of the garbage collector."""
+    asked: list[int] = []
+
+    def interrupt(number: int, frame: object) -> None:
+        asked.append(number)
+        processor.cancel(now=True)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
 
 
 # The detached process

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,6 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from focusnb.cli.processing import _interruptible
+from focusnb.processing.executors import InlineExecutor
+from focusnb.processing.processor import Processor
 from focusnb.processing.queue import Queue
 from focusnb.project import lease
 from focusnb.project.project import Project
@@ -92,3 +96,21 @@ def test_what_keeps_it_from_beginning_is_told(folder: Path) -> None:
     assert ended.status == 2
     assert "there is no cluster nonsense" in ended.err
     assert "Traceback" not in ended.err
+
+
+def test_an_interruption_whose_exception_is_lost_ends_the_run_all_the_same(folder: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with Project.open(folder) as project:
+        Queue(project).submit(chain(project))
+        processor = Processor(project, InlineExecutor())
+
+        def run() -> None:
+            with _interruptible(processor):
+                with contextlib.suppress(KeyboardInterrupt):
+                    os.kill(os.getpid(), signal.SIGINT)
+                assert processor.run().exposures == 0
+
+        with pytest.raises(KeyboardInterrupt):
+            run()
+        assert statuses(project) == {"a": "queued"}
+    assert signal.getsignal(signal.SIGINT) is before

@@ -11,11 +11,11 @@ import os
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from focusnb.compiled import compiled
+from focusnb.compiled import sums_about
 from focusnb.errors import FocusError, FormatError
 from focusnb.io.files import ByteSource, atomic_path
 from focusnb.io.formats import Array, Facts, facts_from_title
@@ -230,7 +230,7 @@ def _statistics(path: str | os.PathLike[str], stack: Array, dtype: str) -> tuple
             bad = int(np.count_nonzero(~np.isfinite(values)))
             raise FocusError(f"{path}: {bad} of {values.size} values are not finite; nothing was written")
         lowest, highest = min(lowest, least), max(highest, most)
-        added, squared = _sums_about(values, centre)
+        added, squared = sums_about(values, centre)
         total, squares = total + added, squares + squared
     if np.issubdtype(np.dtype(dtype), np.integer):
         limits = (float(np.iinfo(dtype).min), float(np.iinfo(dtype).max))
@@ -246,27 +246,6 @@ def _statistics(path: str | os.PathLike[str], stack: Array, dtype: str) -> tuple
         lowest, highest = float(np.float16(lowest)), float(np.float16(highest))
     offset = total / stack.size
     return lowest, highest, centre + offset, math.sqrt(max(0.0, squares / stack.size - offset**2))
-
-
-@compiled
-def _sums_of_row(row: Any, centre: Any) -> tuple[Any, Any]:
-    total, squares = 0.0, 0.0
-    for x in range(row.shape[0]):
-        value = np.float64(row[x]) - centre
-        total += value
-        squares += value * value
-    return total, squares
-
-
-@compiled
-def _sums_about(image: Any, centre: Any) -> tuple[Any, Any]:
-    """Return the sums over an image (y, x) of its differences from a value, and of their squares."""
-    total, squares = 0.0, 0.0
-    for y in range(image.shape[0]):
-        added, squared = _sums_of_row(image[y], centre)
-        total += added
-        squares += squared
-    return total, squares
 
 
 def _new_header(

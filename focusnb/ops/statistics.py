@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from focusnb.compiled import compiled
+from focusnb.compiled import sums_about
 from focusnb.errors import ParameterError
 from focusnb.ops.backend import Array, array_namespace
 
@@ -81,7 +80,7 @@ def mean_and_deviation(image: Array) -> tuple[float, float]:
     image = np.ascontiguousarray(image)
     # about a value of the image, so that a small deviation on a large mean keeps its digits
     centre = float(image[0, 0]) if np.isfinite(image[0, 0]) else 0.0
-    total, squares = _moments(image, centre)
+    total, squares = sums_about(image, centre)
     offset = float(total) / image.size
     return centre + offset, math.sqrt(max(float(squares) / image.size - offset**2, 0.0))
 
@@ -90,26 +89,6 @@ def mean_and_deviation_plain(image: Array) -> tuple[float, float]:
     """Plain twin of ``mean_and_deviation``."""
     xp = array_namespace(image)
     return float(image.mean(dtype=xp.float64)), float(image.std(dtype=xp.float64))
-
-
-@compiled
-def _row_moments(row: Array, centre: float) -> tuple[Any, Any]:
-    total, squares = 0.0, 0.0
-    for x in range(row.shape[0]):
-        value = np.float64(row[x]) - centre
-        total += value
-        squares += value * value
-    return total, squares
-
-
-@compiled
-def _moments(image: Array, centre: float) -> tuple[Any, Any]:
-    total, squares = 0.0, 0.0
-    for y in range(image.shape[0]):
-        added, squared = _row_moments(image[y], centre)
-        total += added
-        squares += squared
-    return total, squares
 
 
 def judge_brightness(

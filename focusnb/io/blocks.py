@@ -50,7 +50,8 @@ _LONGEST_HEADER = 64 << 20
 _ARRAYS = ("mean", "deviations", "spectrum")
 _HALVES = ("even", "odd")
 _SAME = 1e-5  # MRC headers keep pixel sizes as float32
-_OWNED = re.compile(r"\.?(.+)-(\d+)-(\d+)-\d+(-[0-9a-f]{8})?\.(open|block)")
+# a host is named without a dash, or a random part of digits alone would be taken for the number
+_OWNED = re.compile(r"\.?([^-]+)-(\d+)-(\d+)-\d+(-[0-9a-f]{8})?\.(open|block)")
 _START_ERROR = 2.0  # seconds: the system's notion of when it booted moves with its clock
 
 

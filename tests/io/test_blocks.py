@@ -157,6 +157,16 @@ def test_an_open_block_is_added_to_as_long_as_its_process_lives(tmp_path: Path) 
     assert not blocks.is_added_to(tmp_path / replace(Owner.this(), start=1000).name(1))
 
 
+@pytest.mark.parametrize("random", ["98344414", "0a1b2c3d"])
+def test_the_temporary_file_of_a_closed_block_is_its_process_s_whatever_its_random_part(
+    random: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks.secrets, "token_hex", lambda _: random)
+    closed = blocks.closed_name(tmp_path / Owner.this().name(1))
+    assert closed.name.endswith(f"-{random}.block")
+    assert blocks.is_added_to(closed.with_name(f".{closed.name}.part-1-0123abcd"))
+
+
 def test_a_closed_block_is_not_added_to_and_has_a_name_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / Owner.this().name(1)
     names = {blocks.closed_name(path) for _ in range(5)}

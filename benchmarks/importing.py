@@ -5,7 +5,8 @@
 poll : one look at 50,000 files, in one folder and in 100: the first, at rest, with a new file, and a full pass
 rate : CPU of a process that watches 50,000 files to which 500 an hour are added, their bytes left out: they are tiny
 latency : a simulated microscope writes a small movie every 5 s, 'focusnb serve' imports and processes them
-faults : files that grow, are replaced and named twice, while mounts vanish and hang and the import is killed
+faults : files that grow, are replaced and named twice, while mounts vanish and hang and the import is killed; from
+    two sources, and a quarter as many from two folders of one source
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from focusnb.io.folders import COARSE, FULL_INTERVAL, Tree
 from focusnb.project.project import Project
 from focusnb.project.sources import add_source, make_source
-from focusnb.project.watching import watch
+from focusnb.project.threads import watch
 
 FILES = 50_000
 PER_HOUR = 500
@@ -261,16 +262,24 @@ def seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def faults(place: Path, files: int) -> dict[str, Any]:
-    """What the campaign of the tests comes to with more files."""
+def faults(place: Path, files: int) -> list[dict[str, Any]]:
+    """What the campaign of the tests comes to with more files, from two sources and from two folders of one."""
+    return [
+        {"sources": sources, **faults_of(place / f"{sources}", files // quarter, together=sources == 1)}
+        for sources, quarter in ((2, 1), (1, 4))
+    ]
+
+
+def faults_of(place: Path, files: int, *, together: bool) -> dict[str, Any]:
+    """The same of one campaign."""
     from tests.faults.import_campaign import KINDS, Campaign
 
     disk = place / "disk"
-    disk.mkdir()
+    disk.mkdir(parents=True)
     mounted = (
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(disk)], check=False).returncode == 0
     )
-    campaign = Campaign(disk, place / "session", files=files, seed=1, small_disk=mounted)
+    campaign = Campaign(disk, place / "session", files=files, seed=1, small_disk=mounted, together=together)
     try:
         chosen = ["killed"] * (files // 40) + [kind for kind in KINDS[1:] for _ in range(files // 200)]
         figures = campaign.run(chosen, limit=files, pause=0.05)

@@ -26,6 +26,9 @@ OWN_FOLDERS = {
     "IPYTHONDIR": ".ipython",
 }
 
+UNHURRIED = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture]
+"""What Hypothesis is not to complain of: a slow machine, and fixtures that all examples of a test share."""
+
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -41,9 +44,12 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[name] = str(home / folder)
     for name in THREADS:
         os.environ.setdefault(name, "1")
-    # the same examples each time, so that a change is judged by itself; FOCUSNB_FUZZ=1 looks for new ones
-    hypothesis.settings.register_profile("same", derandomize=True)
-    hypothesis.settings.load_profile("default" if os.environ.get("FOCUSNB_FUZZ") else "same")
+    # the same examples each time, so that a change is judged by itself; FOCUSNB_FUZZ=1 looks for new ones. Neither how
+    # long one takes nor how long it takes to draw it says anything: machines that run tests do much else.
+    unhurried = {"deadline": None, "suppress_health_check": UNHURRIED}
+    hypothesis.settings.register_profile("same", derandomize=True, **unhurried)
+    hypothesis.settings.register_profile("new", **unhurried)
+    hypothesis.settings.load_profile("new" if os.environ.get("FOCUSNB_FUZZ") else "same")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

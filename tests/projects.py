@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import shutil
+import sqlite3
 import tempfile
 import textwrap
 from collections.abc import Iterable
@@ -68,6 +70,9 @@ STEPS = '''
                     os.kill(os.getpid(), 9)
             if what == "sleep":
                 time.sleep(float(argument))
+            if what == "await":
+                while not Path(argument).exists():
+                    time.sleep(0.02)
 
 
     class Load(Step):
@@ -202,6 +207,17 @@ def statuses(project: Project) -> dict[str, str]:
     """Status by exposure."""
     table = project.table()
     return dict(zip(table["exposure"], table["status"], strict=True))
+
+
+def exposure_names(folder: Path, where: str = "TRUE") -> list[str]:
+    """Names of a project's exposures, read at little cost: for who asks again and again while others write.
+
+    where : a condition of SQL
+    """
+    library = f"file:{folder / 'library.sqlite'}?mode=ro"
+    with contextlib.closing(sqlite3.connect(library, uri=True, timeout=30)) as connection:
+        found = connection.execute(f"SELECT exposure FROM exposures WHERE {where}").fetchall()
+    return sorted(name for (name,) in found)
 
 
 def left_overs(folder: Path) -> list[str]:

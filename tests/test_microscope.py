@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from focusnb import microscope
 from focusnb.errors import FormatError, ParameterError
 from focusnb.io import mdoc
 from focusnb.io.defects import read_defects
@@ -224,18 +224,15 @@ def test_what_cannot_be_recorded_is_refused(tmp_path: Path, options: dict[str, o
     assert not (tmp_path / "camera").exists(), "nothing is left behind"
 
 
-def test_slow_movies_grow_and_the_cadence_is_kept(tmp_path: Path) -> None:
+def test_slow_movies_grow_and_the_cadence_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: set[int] = set()
-    done = threading.Event()
+    real = time.sleep
 
-    def watch() -> None:
-        while not done.is_set():
-            for path in tmp_path.glob("*.tif"):
-                sizes.add(path.stat().st_size)
-            time.sleep(0.005)
+    def sleep(seconds: float) -> None:
+        sizes.update(path.stat().st_size for path in tmp_path.glob("*.tif"))
+        real(seconds)
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+    monkeypatch.setattr(microscope.time, "sleep", sleep)
     started = time.monotonic()
     calls: list[tuple[int, str]] = []
     session = record_session(
@@ -243,8 +240,6 @@ def test_slow_movies_grow_and_the_cadence_is_kept(tmp_path: Path) -> None:
         progress=lambda number, name: calls.append((number, name)),
     )  # fmt: skip
     elapsed = time.monotonic() - started
-    done.set()
-    watcher.join()
     assert elapsed >= 0.5
     assert len(sizes - {path.stat().st_size for path in session.movies} - {0}) >= 3, "the file was seen growing"
     assert calls == [(1, session.movies[0].name), (2, session.movies[1].name)]

@@ -232,10 +232,17 @@ def _remember(project: Project, folders: list[str], values: dict[str, Any]) -> N
 def _watch(project: Project, source: ImportSource) -> None:
     from focusnb.processing.importing import watch_sources
     from focusnb.project import lease
+    from focusnb.project.activity import Activity, run_beside
+    from focusnb.project.gathering import ImportReport
+    from focusnb.project.options import make_options
+    from focusnb.project.watching import options_of
 
-    count = 0
-    say(f"Watching {', '.join(source.folders)}; Ctrl-C ends it")
+    count, activity = 0, Activity()
     with _stopping() as stop, bar(0, "Imported") as advance:
+        # what is wrong is told before anything is waited for; a reference may lie on a server that does not answer
+        activity.turn_to(source.gain_reference or source.defects or project.folder)
+        run_beside(lambda: make_options(project, ImportReport(), **options_of(source)), activity, say, stop.is_set)
+        say(f"Watching {', '.join(source.folders)}; Ctrl-C ends it")
 
         def added(ids: list[int]) -> None:
             nonlocal count

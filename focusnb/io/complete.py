@@ -8,6 +8,7 @@ on, agree. How far apart they must lie depends on what the file shows of itself.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -148,12 +149,20 @@ class Patience:
             frames = frames_said(metadata, os.path.basename(path))
         except FormatError:
             return WHOLE  # it is being written, or says nothing of this file
-        return UNSURE if lacks_frames(seen.structure.frames, frames, metadata) else WITH_METADATA
+        return UNSURE if lacks_frames(path, seen.structure.frames, frames, metadata) else WITH_METADATA
 
 
-def lacks_frames(frames: int, said: int | None, metadata: str | os.PathLike[str]) -> bool:
-    """Whether a file has fewer frames than its metadata say; EPU's XML is also that of the sum beside the movie."""
-    return said is not None and frames < said and (frames > 1 or str(metadata).lower().endswith(".mdoc"))
+_MOVIE_NAME = re.compile(r"[._](fractions|eer|frames)(\.\w+)*$", re.IGNORECASE)
+
+
+def lacks_frames(path: str | os.PathLike[str], frames: int, said: int | None, metadata: str | os.PathLike[str]) -> bool:
+    """Whether a file has fewer frames than its metadata say.
+
+    EPU's XML is also that of the sum beside the movie; which of them a file of one frame is, its name tells.
+    """
+    if said is None or frames >= said:
+        return False
+    return frames > 1 or str(metadata).lower().endswith(".mdoc") or _MOVIE_NAME.search(os.fspath(path)) is not None
 
 
 def frames_said(metadata: str | os.PathLike[str], name: str) -> int | None:

@@ -210,7 +210,8 @@ _LARGEST = 1e30
 
 def _number(text: str | None) -> float | None:
     try:
-        value = float(text) if text else math.nan
+        # a value kept as text may be written as the language of the microscope's computer has it: 8,3E-11
+        value = float(text.replace(",", ".") if text.count(",") == 1 else text) if text else math.nan
     except ValueError:
         return None
     return value if abs(value) <= _LARGEST else None

@@ -19,6 +19,10 @@ from typing import Any
 from focusnb.errors import FocusError, FormatError
 
 _BLOCK = 4 << 20
+_FLUSHED = 1 << 30
+"""Bytes after which a copy is flushed: a slow disk is waited for now and then, not at the end for minutes, which would
+look like a source that does not answer."""
+
 _LONGEST_NAME = 200  # file systems allow 255 bytes; the temporary name adds about 35
 
 
@@ -169,6 +173,9 @@ def copy_verified(
                     digest.update(block)
                     copy.write(block)
                     copied += len(block)
+                    if copied % _FLUSHED < len(block):
+                        copy.flush()
+                        os.fsync(copy.fileno())
                     if progress is not None:
                         progress(copied)
                 copy.flush()

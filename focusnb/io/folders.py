@@ -304,8 +304,18 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "lustre", "gpfs", "beegfs", "9p", "ceph", "afs"}
-"""Types of file systems that another host may write to."""
+LOCAL = {
+    *("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "jfs", "reiserfs", "nilfs2", "bcachefs", "ufs", "hfsplus"),
+    *("tmpfs", "ramfs", "overlay", "aufs", "squashfs", "erofs", "iso9660", "udf", "vfat", "msdos", "exfat", "ntfs"),
+    *("ntfs3", "fuseblk"),
+}
+"""Types of file systems on disks of this host. To any other another host may write: of the many there are for that
+(nfs, cifs, lustre, fuse.sshfs, virtiofs ...) no list is complete, and autofs stands for whatever it will mount."""
+
+
+def is_shared(kind: str) -> bool:
+    """Whether another host may write to a file system of this type; taken to be so where the type is unknown."""
+    return kind not in LOCAL
 
 
 def mount_of(path: str | os.PathLike[str]) -> tuple[str, str]:
@@ -315,13 +325,14 @@ def mount_of(path: str | os.PathLike[str]) -> tuple[str, str]:
     """
     try:
         with open("/proc/mounts", encoding="utf-8", errors="surrogateescape") as file:
-            mounts = [line.split() for line in file]
+            mounts = [line.split(" ") for line in file]
     except OSError:
         return "", ""
     where = os.path.abspath(path)
     found = ("", "")
     for fields in mounts:
-        point = fields[1].replace("\\040", " ")
+        # the kernel writes blanks, line ends and backslashes of names as \040, \011, \012, \134
+        point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[1])
         if (where == point or where.startswith(point.rstrip("/") + "/")) and len(point) >= len(found[0]):
             found = point, fields[2]
     return found

@@ -19,6 +19,7 @@ Facts = dict[str, float | int | str]
 _HEADING = re.compile(r"\[\s*([^=\]\s][^=\]]*?)\s*=\s*(.*?)\s*\]$")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _DATE = re.compile(r"(\d{1,2})-([A-Za-z]{3})[a-z]*-(\d{4}|\d{2})\s+(\d{1,2}):(\d{2}):(\d{2})")
+_DECIMAL_COMMA = re.compile(r"(?<![\d,.])(\d+),(\d+)(?![\d,.])")
 _LARGEST = 1e12
 _TILT_AXIS = re.compile(r"tilt\s*axis\s*angle\s*=\s*(-?\d+(?:\.\d+)?)", re.IGNORECASE)
 
@@ -53,7 +54,9 @@ class Section:
     def numbers(self, key: str) -> list[float]:
         """Return a key's value as numbers, empty where it is missing or not of numbers that a microscope has."""
         try:
-            values = [float(word) for word in (self.text(key) or "").replace(",", " ").split()]
+            # 1,25 is a number as some languages write it; 1, 25 and 1.5,25.5 are two
+            text = _DECIMAL_COMMA.sub(r"\1.\2", self.text(key) or "")
+            values = [float(word) for word in text.replace(",", " ").split()]
         except ValueError:
             return []
         return values if all(abs(value) <= _LARGEST for value in values) else []

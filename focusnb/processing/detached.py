@@ -42,12 +42,13 @@ def start(project: Project, options: Sequence[str] = ()) -> int:
         )
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
+        has_ended = started.poll() is not None  # asked first: what it said in the end is then in the log
         with open(log, "rb") as file:
             file.seek(size)
             said = file.read().decode("utf-8", "replace")
         if BEGUN in said:
             return started.pid
-        if started.poll() is not None:
+        if has_ended:
             lines = said.strip().splitlines() or [f"it ended with {started.returncode} and said nothing"]
             raise ProjectError(f"{lines[-1].partition('focusnb: ')[2] or lines[-1]} (from {log})")
         time.sleep(0.1)

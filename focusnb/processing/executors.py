@@ -504,6 +504,8 @@ class LocalCluster(DaskExecutor):
     def _start(self, specs: list[Any], start: Callable[..., Any], gpu: bool, warm: Any, dashboard: bool) -> None:
         from distributed import Client
 
+        from focusnb.processing.processes import end_processes
+
         self._cluster = start(specs, dashboard=dashboard)
         try:
             super().__init__(
@@ -512,7 +514,7 @@ class LocalCluster(DaskExecutor):
             if not dashboard:  # dask tells the address of what is not there
                 self.address = ""
         except BaseException:
-            self._cluster.close(timeout=5)
+            end_processes(self._cluster)
             raise
 
     @classmethod
@@ -541,10 +543,12 @@ class LocalCluster(DaskExecutor):
 
     def close(self) -> None:
         """Give up what is under way and end the processes."""
+        from focusnb.processing.processes import end_processes
+
         with self._lock:
             self._flying.clear()
         _leave(self._client)
-        self._cluster.close(timeout=5)
+        end_processes(self._cluster)
 
 
 def _within(seconds: float, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:

@@ -23,7 +23,7 @@ from focusnb.project.library import LibraryBusy, LibraryFull
 from focusnb.project.options import Queueing
 from focusnb.project.project import Project
 from focusnb.project.sources import ImportSource, read_sources
-from focusnb.project.watching import watch
+from focusnb.project.threads import watch
 from focusnb.steps.base import Cost
 from focusnb.steps.task import StepCall, Task, ended_early
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -44,6 +45,9 @@ OWN_SETTINGS = {
     "distributed.worker.memory.terminate": 1.2,
 }
 """Settings for workers that no job's limit ends."""
+
+CLOSES = 30.0
+"""Seconds to wait for the processes of a cluster to end."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,12 @@ def start_processes(specs: Iterable[WorkerSpec], *, dashboard: bool = False) -> 
             },
             silence_logs=logging.CRITICAL,
         )
+
+
+def end_processes(cluster: Cluster) -> None:
+    """End the processes of a cluster; where much else runs they may end later, with this process at the latest."""
+    with contextlib.suppress(TimeoutError):
+        cluster.close(timeout=CLOSES)
 
 
 def options_of(spec: WorkerSpec) -> dict[str, Any]:

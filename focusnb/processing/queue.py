@@ -78,12 +78,13 @@ class Queue:
     def ask(self, exposures: Iterable[int], *, steps: Sequence[str] = (), **options: Any) -> int:
         """Queue steps by name for exposures, or without any the whole workflow of each exposure's kind.
 
-        ``options`` are those of :meth:`submit`. Returns how many exposures wait for it. Raises ParameterError for steps
-        that would overwrite for good what the project's own workflow makes.
+        With named steps come those that make what they need and nobody keeps, as corrected frames. ``options`` are
+        those of :meth:`submit`. Returns how many exposures wait for it. Raises ParameterError for steps that would
+        overwrite for good what the project's own workflow makes.
         """
         ids = list(exposures)
         if steps:
-            workflow = Workflow.named(self.project, steps)
+            workflow = Workflow.asked(self.project, steps)
             if options.get("trial") is None:
                 workflow.check_beside(self.project)
             return self.submit(workflow, ids, **options)

@@ -160,14 +160,15 @@ def _start(config: ClusterConfig, workers: int | None, cost: Cost | None) -> Ent
 def serve(config: ClusterConfig, *, workers: int | None = None, cost: Cost | None = None) -> None:
     """Run a cluster until nobody has used it for a while, or until SIGTERM."""
     ended = threading.Event()
+    from focusnb.processing.processes import end_processes, start_processes
+
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     if config.kind == "slurm":
         cluster = start_slurm(config)
+        signal.signal(signal.SIGINT, lambda *_: ended.set())  # which dask-jobqueue has taken for itself
         size = {"most": config.get("maximum", 1), "allowed": allowed_in_job(config)}
     else:
-        from focusnb.processing.processes import start_processes
-
         specs = worker_specs(config, workers=workers, cost=cost)
         cluster = start_processes(specs, dashboard=True)
         size = {"workers": len(specs)}
@@ -181,7 +182,7 @@ def serve(config: ClusterConfig, *, workers: int | None = None, cost: Cost | Non
         with contextlib.suppress(OSError):
             if find(config.name) == entry:
                 path.unlink()
-        cluster.close(timeout=10)
+        end_processes(cluster)
 
 
 def _until_unused(cluster: Any, config: ClusterConfig, entry: Entry, ended: threading.Event) -> None:

@@ -36,6 +36,27 @@ class Workflow:
         """The workflow of steps given by name."""
         return cls(*(project.step(name) for name in names))
 
+    @classmethod
+    def asked(cls, project: Project, names: Iterable[str]) -> Workflow:
+        """The workflow of steps asked for by name, with those of the project that make what they need and nobody keeps.
+
+        Without them a step that begins with, say, corrected frames could not be run alone.
+        """
+        chosen = list(names)
+        usual = [Workflow.of(project, kind) for kind in project.mode.steps]
+        made = {spec.name for name in chosen for spec in project.step(name).makes()}
+        waiting = list(chosen)
+        while waiting:
+            needs = project.step(waiting.pop()).needs()
+            for value in [spec.name for spec in needs if spec.kind == "transient"]:
+                maker = next((workflow.makers[value] for workflow in usual if value in workflow.makers), None)
+                if value in made or maker is None:
+                    continue
+                chosen.append(maker)
+                waiting.append(maker)
+                made.update(spec.name for spec in project.step(maker).makes())
+        return cls(*(project.step(name) for name in chosen))
+
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of the steps in their order."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from focusnb.errors import FormatError
 from focusnb.io import files
 from focusnb.io.complete import Structure, frames_said, lacks_frames, read_structure, stand_of
-from focusnb.io.folders import NETWORK, Stand, mount_of
+from focusnb.io.folders import Stand, is_shared, mount_of
 from focusnb.project import placing
 from focusnb.project.activity import Activity
 from focusnb.project.gathering import ImportReport
@@ -34,7 +34,7 @@ WITHOUT_OTHERS = 2
 """How many times longer still, where no other movie of the session shows how many frames are usual."""
 
 ON_A_NETWORK = 2
-"""How many times longer still on a network file system, where programs of other hosts may have it open."""
+"""How many times longer still where other hosts may write, as on a network file system: they may have it open."""
 
 JITTER = 0.05
 """Part by which the frames of EER movies vary: a camera of events counts hundreds of them for one exposure."""
@@ -72,15 +72,15 @@ class Deletion:
         *,
         clock: Callable[[], float] = time.monotonic,
         activity: Activity | None = None,
-        mount: Callable[[Path], tuple[str, str]] = mount_of,
+        mount: Callable[[Path], tuple[str, str]] | None = None,
     ) -> None:
         """Begin with nothing to delete; what stays is told in the report.
 
         on_changed : told of a source whose content is not that of its copy though its size and time are
-        mount : tells where a path's file system is mounted, and its type
+        mount : tells where a path's file system is mounted, and its type; by default as this host's kernel does
         """
         self.report, self._on_changed, self._clock = report, on_changed, clock
-        self._activity, self._mount = activity or Activity(), mount
+        self._activity, self._mount = activity or Activity(), mount or mount_of
         self._due: dict[str, _Due] = {}
         self._frames: dict[str, Counter[int]] = {}
         self.deleted: set[str] = set()
@@ -101,7 +101,8 @@ class Deletion:
         metadata : its mdoc or XML; one that says more frames than there are keeps it at its source, and so does
             whatever else shows that it is not whole
         content : SHA-256 of its copy, worked out where it is not given
-        is_movie : whether it may have frames to come; an average has one
+        is_movie : whether it may have frames to come; so has all that is not certain to be an average, for a movie of
+            which one frame was written looks like one
         """
         if path.is_symlink() or placed.is_symlink() or not placed.is_file():
             return
@@ -116,8 +117,8 @@ class Deletion:
             self._keep(path, "is not whole, so it stays at its source", "not whole")
             return
         frames = structure.frames
-        if metadata is not None and lacks_frames(frames, said, metadata) and (is_movie or frames > 1):
-            told = f"holds {frames} frames and its metadata say {said}, so it stays at its source"
+        if metadata is not None and lacks_frames(path, frames, said, metadata) and (is_movie or frames > 1):
+            told = f"holds {_counted(frames)} and its metadata say {said}, so it stays at its source"
             self._keep(path, told, f"{frames} of {said} frames")
             return
         self._due[str(path)] = _Due(
@@ -129,7 +130,7 @@ class Deletion:
             structure,
             frames_told=said > 0 and (frames >= said or not is_movie),
             of_kind=_kind(path, structure.shape) if is_movie else None,
-            slowness=ON_A_NETWORK if self._mount(path.resolve())[1] in NETWORK else 1,
+            slowness=ON_A_NETWORK if is_shared(self._mount(path.resolve())[1]) else 1,
         )
 
     def _keep(self, path: Path, told: str, topic: str = "") -> None:
@@ -192,10 +193,15 @@ class Deletion:
         return STILL * WITHOUT_METADATA * (WITHOUT_OTHERS if alone else 1) * held.slowness
 
     def _usual(self, held: _Due) -> int:
-        """How many frames most of the session's other movies of its kind have, 0 where there are none."""
+        """How many frames most of the session's other movies of its kind have, 0 where there are none.
+
+        Files of one frame, which may be pictures, count where there is nothing else.
+        """
         others = Counter(self._frames.get(held.of_kind or "", {}))
         others[held.structure.frames] -= 1  # itself
-        return max(+others, key=lambda frames: (others[frames], frames), default=0)
+        others = +others
+        several = [frames for frames in others if frames > 1]
+        return max(several or others, key=lambda frames: (others[frames], frames), default=0)
 
     def finish(
         self,
@@ -223,12 +229,21 @@ class Deletion:
         source = os.path.realpath(path)
         usual = 0 if held.frames_told or held.of_kind is None else self._usual(held)
         fewest = usual * (1 - JITTER) if path.suffix.lower() == ".eer" else usual
-        if held.structure.frames < fewest:
+        frames = held.structure.frames
+        if frames < fewest:
             told = (
-                f"holds {held.structure.frames} frames where others of its session hold {usual}, and no metadata tell "
-                "that these are all, so it stays at its source; delete it there yourself if it is whole"
+                f"holds {_counted(frames)} where others of its session hold {usual}, and no metadata tell that "
+                f"{'these are' if frames > 1 else 'this is'} all, so it stays at its source; delete it there yourself "
+                "if it is whole"
             )
-            self._keep(path, told, f"{held.structure.frames} where {usual}")
+            self._keep(path, told, f"{frames} where {usual}")
+            return
+        if frames == 1 and not usual and not held.frames_told and held.of_kind is not None:
+            told = (
+                "holds one frame, and neither metadata nor other files tell whether it is a picture or the beginning "
+                "of a movie, so it stays at its source; delete it there yourself if it is whole"
+            )
+            self._keep(path, told, "one frame")
             return
         try:
             if not os.path.lexists(path):
@@ -274,6 +289,10 @@ def open_files() -> set[str]:
 def _kind(path: Path, shape: tuple[int, int]) -> str:
     """What movies have in common that have the same number of frames: their format and the size of their frames."""
     return f"{path.suffix.lower()} {shape[1]}×{shape[0]}"
+
+
+def _counted(frames: int) -> str:
+    return f"{frames} frames" if frames != 1 else "one frame"
 
 
 def _is_there(held: _Due) -> bool:

@@ -71,7 +71,8 @@ def find(
                     continue
                 found.append((inner, path))
             for what, count in skipped.items():
-                tell(f"{path}: {count} files named like {what} were not imported as exposures")
+                told = f"{count} files named like {what} were" if count > 1 else f"a file named like {what} was"
+                tell(f"{path}: {told} not imported as exposure{'s' * (count > 1)}")
         elif not path.is_file():
             raise ParameterError(f"{path}: does not exist; check the path")
         elif path.resolve() in left_out or path.suffix.lower() in _BESIDE:

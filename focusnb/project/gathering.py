@@ -32,6 +32,7 @@ class ImportReport:
 
         topic : sentences of one topic differ in their numbers only; the first is kept for all
         """
+        message, about = in_one_line(message), in_one_line(about)
         _, names = self._told.setdefault(topic or message, (message, {}))
         if about:
             names[about] = None
@@ -58,6 +59,8 @@ def gather_facts(
     pattern: Pattern | None = None,
     profile: Profile | None = None,
     roots: Sequence[Path] = (),
+    metadata: Path | None = None,
+    content: Path | None = None,
 ) -> tuple[fact_rules.Candidates, tuple[int, int] | None]:
     """Gather what a file, its name, the metadata beside it and the user say of an exposure; with the frame's shape.
 
@@ -66,21 +69,24 @@ def gather_facts(
     pattern : what the user says that names tell; stronger than what they tell by themselves
     profile : of the microscope, with references as the project keeps them
     roots : where a session of EPU may have its XML if not beside its movies, see :func:`metadata_file`
+    metadata : its mdoc or XML where that is known; else it is looked for
+    content : its copy where the file itself is not there any more, or does not answer: of it only the name is used
 
     What cannot be read, or is no valid fact, is told in the report; the shape (y, x) is then None.
     """
     candidates = fact_rules.add_origin({}, "default", fact_rules.DEFAULTS)
     shape = None
     try:
-        with open_movie(path) as movie:
+        with open_movie(content or path) as movie:
             candidates = fact_rules.add_origin(candidates, "header", _valid(path, movie.header_facts, report))
             shape = (movie.shape[1], movie.shape[2])
     except FormatError as error:
         report.tell(f"{sentence(error)} It is imported all the same, and its row will say so.")
     recognised = recognise(path)
     candidates = fact_rules.add_origin(candidates, "name", _name_facts(path, recognised, pattern, report))
-    metadata = metadata_file(path, roots)
+    metadata = metadata or metadata_file(path, roots)
     if metadata is not None:
+        _tell_of_others(metadata, path, report)
         try:
             said = _metadata_facts(metadata, path.name, shape)
             if "hardware_frames" in candidates:
@@ -89,7 +95,8 @@ def gather_facts(
             if recognised is not None and recognised.software == "Tomo5":
                 _leave_out_the_tilt_axis(said, report)
             _tell_of_doses(said, metadata, path, report)
-            values = _valid(metadata, said, report) | _named_references(path, said, given, keep)
+            beside = (path if content is None else metadata).parent
+            values = _valid(metadata, said, report) | _named_references(beside, said, given, keep)
         except FormatError as error:
             report.tell(f"{sentence(error)} Its facts were not used.")
         else:
@@ -254,12 +261,12 @@ _MOST_PASSED = 1.1
 
 
 def _named_references(
-    path: Path, said: Mapping[str, Any], given: Mapping[str, Any], keep: Callable[[Path, str], str]
+    folder: Path, said: Mapping[str, Any], given: Mapping[str, Any], keep: Callable[[Path, str], str]
 ) -> dict[str, str]:
-    """Gain reference and defects that the metadata name and that lie beside the movie; given ones are stronger."""
+    """Gain reference and defects that the metadata name and that lie in the movie's folder; given ones are stronger."""
     found: dict[str, str] = {}
     for name, label in (("gain_reference", "gain reference"), ("defects", "defects file")):
-        beside = path.parent / Path(str(said[name])).name if said.get(name) else None
+        beside = folder / Path(str(said[name])).name if said.get(name) else None
         if name not in given and beside is not None and os.path.isfile(beside):
             found[name] = keep(beside, label)
     return found
@@ -279,24 +286,24 @@ def _valid(path: Path, values: Mapping[str, Any], report: ImportReport) -> dict[
     return kept
 
 
-def metadata_file(path: Path, roots: Sequence[Path] = ()) -> Path | None:
+def metadata_file(path: Path, roots: Sequence[Path] = (), *, beside: bool = True) -> Path | None:
     """The mdoc or XML of a file: beside it; of its tilt series, also in the folder above; in another tree of EPU.
 
     roots : folders in which a session of EPU may lie once more: it can write movies to another disk than their XML,
         each in the same folders below
+    beside : whether it is looked for beside the file as well; not so where its own folder does not answer
 
     A second XML of EPU, named as the movie is with _Fractions, tells of the file and not of the exposure.
     """
-    stem = re.sub(r"_(fractions|EER)$", "", path.with_suffix("").name, flags=re.IGNORECASE)
-    own = [path.with_name(f"{name}.mdoc") for name in (path.name, path.stem, stem)] + [path.with_name(f"{stem}.xml")]
-    found = next(filter(os.path.isfile, own), None)
+    stem = _bare(path)
+    found = next(filter(os.path.isfile, _own_metadata(path)), None) if beside else None
     recognised = None if found is not None else recognise(path)
     if recognised is None:
         return found
     others: list[Path] = []
     if {"series", "tilt_angle"} <= recognised.facts.keys():
         series = recognised.facts["series"]
-        folders = (path.parent, path.absolute().parent.parent)
+        folders = (path.parent, path.absolute().parent.parent) if beside else ()
         others = [folder / f"{series}{ending}" for folder in folders for ending in _SERIES_ENDINGS]
     elif recognised.software == "EPU":
         parts = path.parent.parts
@@ -307,7 +314,36 @@ def metadata_file(path: Path, roots: Sequence[Path] = ()) -> Path | None:
     return next(filter(os.path.isfile, others), None)
 
 
+def _own_metadata(path: Path) -> list[Path]:
+    """Where metadata of a file's own may lie beside it, the likeliest first."""
+    stem = _bare(path)
+    names = dict.fromkeys((f"{path.name}.mdoc", f"{path.stem}.mdoc", f"{stem}.mdoc", f"{stem}.xml"))
+    return [path.with_name(name) for name in names]
+
+
+def _bare(path: Path) -> str:
+    return re.sub(r"_(fractions|EER)$", "", path.with_suffix("").name, flags=re.IGNORECASE)
+
+
+def _tell_of_others(metadata: Path, path: Path, report: ImportReport) -> None:
+    """Say where several files may be the metadata of one recording: they may contradict each other."""
+    own = _own_metadata(path)
+    others = [other.name for other in own if other != metadata and os.path.isfile(other)] if metadata in own else []
+    if others:
+        report.tell(
+            f"has several files of metadata; {metadata.name} is used, {' and '.join(others)} is not; where that is "
+            "wrong give its facts with --set",
+            about=path.name,
+            topic="several metadata",
+        )
+
+
 _SERIES_ENDINGS = (".mdoc", ".mrc.mdoc", ".st.mdoc")
+
+
+def in_one_line(text: str) -> str:
+    """A sentence without what would break its line, as the names of files may: written as \\n."""
+    return "".join(repr(sign)[1:-1] if sign < " " or sign == "\x7f" else sign for sign in text)
 
 
 def sentence(error: Exception) -> str:

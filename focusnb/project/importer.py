@@ -121,7 +121,7 @@ class Importer:
         activity : where it is noted what is read, for a source may not answer
         """
         self.project, self.options, self.report = project, options, report
-        placing.sweep_stages(project)
+        placing.sweep_stages(project, report.tell)
         self._pairing, self._again = together, again
         self.activity = activity or Activity()
         self.deletion = Deletion(report, self._doubt, clock=clock, activity=self.activity)
@@ -182,7 +182,12 @@ class Importer:
 
     def metadata_file(self, path: Path) -> Path | None:
         """The mdoc or XML of a recording, in the roots that answer."""
-        return metadata_file(path, [root for root in self.roots if root not in self.absent])
+        present = [root for root in self.roots if root not in self.absent]
+        return metadata_file(path, present, beside=not self.is_away(path))
+
+    def is_away(self, path: Path) -> bool:
+        """Whether a file lies in a root of which nothing can be read at the moment; it is not asked for then."""
+        return any(path.is_relative_to(root) for root in self.absent)
 
     def _doubt(self, path: Path) -> None:
         self.doubted.add(str(path.resolve()))
@@ -242,7 +247,8 @@ class Importer:
                 self._gains.check_row(known.id, shot.main)
         if known.raw is not None:
             placed = self.project.folder / known.folder / known.raw
-            self._delete_placed(shot.main, placed, shot.role, known.content)
+            is_average = shot.role == AVERAGE and shot.made
+            self._delete_placed(shot.main, placed, known.content, is_movie=not is_average)
         return known.id
 
     def _add_to(self, shot: Shot) -> int | None:
@@ -289,12 +295,14 @@ class Importer:
             twin = twins[0].exposure
             self.report.tell(f"has the same content as {twin}; imported all the same", about=str(shot.main))
         self._remember(known)
-        if self.options.delete_source and draft.kind == "movie":
+        if self.options.delete_source:
             frames, hardware, height, width = (draft.candidates.get(name, {}).get("header") for name in COUNTED)
             self._note_frames(shot.main, frames, hardware, height or 0, width or 0)
         for role, path in shot.others:
-            self._delete(path, self.project.folder / known.folder / placing.beside(role, path), role)
-        self._delete(shot.main, self.project.folder / known.folder / str(known.raw), shot.role, known.content)
+            placed = self.project.folder / known.folder / placing.beside(role, path)
+            self._delete(path, placed, is_movie=not self._is_average(role, path, known))
+        placed = self.project.folder / known.folder / str(known.raw)
+        self._delete(shot.main, placed, known.content, is_movie=not (shot.role == AVERAGE and shot.made))
         return known.id
 
     def _came_elsewhere(self, source: str) -> bool:
@@ -313,7 +321,7 @@ class Importer:
         before = stand_of(path)
         candidates, frame_shape = self._gather(path, made=shot.made)
         if "kind" not in options.facts:
-            candidates["kind"] = {"header": _kind_of(candidates)}
+            candidates["kind"] = {"header": _kind_of(path, candidates)}
         kind = str(fact_rules.resolve(candidates)["kind"][0])
         if not shot.made:
             self._gains.check(path, frame_shape, candidates)
@@ -366,7 +374,9 @@ class Importer:
             storing.write_record(project, transaction, identity)
         return Known(identity, name, folder, f"raw/{path.name}", draft.content, told_by(candidates), source)
 
-    def _gather(self, path: Path, *, made: bool = False) -> tuple[fact_rules.Candidates, tuple[int, int] | None]:
+    def _gather(
+        self, path: Path, *, made: bool = False, metadata: Path | None = None, content: Path | None = None
+    ) -> tuple[fact_rules.Candidates, tuple[int, int] | None]:
         """Facts of a file; what was made of a movie elsewhere has been corrected there."""
         options, project = self.options, self.project
         candidates, shape = gather_facts(
@@ -377,6 +387,8 @@ class Importer:
             pattern=options.pattern,
             profile=options.profile,
             roots=[root for root in self.roots if root not in self.absent],
+            metadata=metadata,
+            content=content,
         )
         if made:
             for name in ("gain_reference", "defects"):
@@ -442,7 +454,7 @@ class Importer:
             return not source.exists() or not self._is_as_imported(known, source)
 
         # one that came from elsewhere may lie on a server that is gone, for which this import does not wait
-        own = any(source.is_relative_to(root) for root in self.roots)
+        own = any(source.is_relative_to(root) for root in self.roots) and not self.is_away(source)
         return has_left() if own else ask(source, has_left, otherwise=False)
 
     def _renew(self, known: Known, path: Path) -> None:
@@ -453,7 +465,7 @@ class Importer:
             link = held.is_symlink()
             content = self._place(path, stage / held.name, link=link)
             fresh, _ = self._gather(path, made=pairing.is_made(path))
-            kind = {"kind": {"header": _kind_of(fresh)}}
+            kind = {"kind": {"header": _kind_of(path, fresh)}}
             self.activity.rest()
             with placing.filling(self.project):
                 placing.sweep(folder / "raw")
@@ -475,7 +487,7 @@ class Importer:
         # what the exposure began with lies where it was before its movie came
         for held in (target, folder / "raw" / path.name):
             if self._is_attached(identity, role, path, held):
-                self._delete_placed(path, held, role)
+                self._delete_placed(path, held, is_movie=not self._is_average(role, path, known))
                 return
         with placing.staging(self.project) as stage:
             content = self._place(path, stage / path.name, link=self.options.link)
@@ -490,7 +502,7 @@ class Importer:
                     self._attach_movie(known, fresh, path, named, content)
                 else:
                     add_file(self.project, identity, _FACT[role], named)
-        self._delete(path, target, role, content)
+        self._delete(path, target, content, is_movie=not self._is_average(role, path, known))
         if identity not in self.report.added:
             self.report.updated.append(identity)
 
@@ -526,9 +538,10 @@ class Importer:
         self.activity.turn_to(metadata)
         with placing.staging(self.project) as stage:
             source = Path(known.source)
-            path = source if source.is_file() else folder / str(known.raw)
+            there = not self.is_away(source) and source.is_file()
+            content = None if there else folder / str(known.raw)
             self._place(metadata, stage / metadata.name, link=False)
-            fresh, _ = self._gather(path, made=pairing.is_made(source))
+            fresh, _ = self._gather(source, made=pairing.is_made(source), metadata=metadata, content=content)
             fresh["metadata"] = {"header": f"raw/{metadata.name}"}
             if told_by(fresh) is None:
                 return False
@@ -547,7 +560,14 @@ class Importer:
 
     # Deleting
 
-    def _delete_placed(self, path: Path, placed: Path, role: str, content: str | None = None) -> None:
+    def _is_average(self, role: str, path: Path, known: Known) -> bool:
+        """Whether a file of an exposure is certain to be an average, by its name or for the movie beside it.
+
+        A movie of which one frame was written looks like one.
+        """
+        return role == AVERAGE and (pairing.is_made(path) or not self._is_image(known))
+
+    def _delete_placed(self, path: Path, placed: Path, content: str | None = None, *, is_movie: bool) -> None:
         """Let a source imported before be deleted; its copy is compared anew.
 
         content : SHA-256 that both must have, where it is known
@@ -558,15 +578,16 @@ class Importer:
             return
         held = files.hash_file(placed, progress=self.activity.go_on)
         if content in (None, held) and files.hash_file(path, progress=self.activity.go_on) == held:
-            self._delete(path, placed, role, held)
+            self._delete(path, placed, held, is_movie=is_movie)
 
-    def _delete(self, path: Path, placed: Path, role: str, content: str = "") -> None:
+    def _delete(self, path: Path, placed: Path, content: str = "", *, is_movie: bool) -> None:
         """Let a source be deleted whose copy was verified."""
         if self.options.delete_source:
-            self.deletion.add(path, placed, self.metadata_file(path), content=content, is_movie=role != AVERAGE)
+            self.deletion.add(path, placed, self.metadata_file(path), content=content, is_movie=is_movie)
 
 
-def _kind_of(candidates: fact_rules.Candidates) -> str:
-    # a file that cannot be read is taken for a movie: most are, and processing tells what is wrong with it
+def _kind_of(path: Path, candidates: fact_rules.Candidates) -> str:
+    # a file that cannot be read is taken for a movie: most are, and processing tells what is wrong with it; and one
+    # frame of a movie is no picture
     frames = candidates.get("frame_count", {}).get("header", 2)
-    return "movie" if frames > 1 else "image"
+    return "movie" if frames > 1 or pairing.is_named_movie(path) else "image"

@@ -14,7 +14,7 @@ from typing import Any
 from focusnb.errors import FocusError, FormatError, ProjectError, ResourceError
 from focusnb.io.complete import WITH_METADATA, Patience
 from focusnb.io.folders import Stand
-from focusnb.project.gathering import ImportReport, sentence
+from focusnb.project.gathering import ImportReport, in_one_line, sentence
 from focusnb.project.importer import Importer
 from focusnb.project.pairing import MOVIE, Key, Pairing, Shot
 from focusnb.project.sources import RESERVE_BYTES, RESERVE_SHARE
@@ -37,14 +37,15 @@ Say = Callable[[str], None]
 class TellingReport(ImportReport):
     """A report of a session that lasts: each sentence is said when it first comes up, and not kept for every file."""
 
-    def __init__(self, say: Say) -> None:
-        """Take what says a sentence to the user."""
+    def __init__(self, say: Say, said: set[str] | None = None) -> None:
+        """Take what says a sentence to the user, and what was said before by a report that this one goes on with."""
         super().__init__()
         self.say = say
-        self._said: set[str] = set()
+        self._said: set[str] = set() if said is None else said
 
     def tell(self, message: str, *, about: str = "", topic: str = "") -> None:
         """Say a sentence unless one of its topic was said before."""
+        message, about = in_one_line(message), in_one_line(about)
         if (topic or message) not in self._said:
             self._said.add(topic or message)
             self.say(f"{about}: {message}" if about else message)
@@ -116,6 +117,8 @@ class Intake:
     say : is told at once what holds the import up
     live : whether more may come; else nothing is waited for that is not there
     absent : roots of which nothing can be read at the moment, those of the importer
+    taking : the files that are being imported; set before it is asked whether to stop
+    elsewhere : what the names of files share that another thread is importing
     """
 
     def __init__(
@@ -141,6 +144,8 @@ class Intake:
         self._metadata: dict[str, tuple[float, Stand]] = {}
         self._paired = False
         self.absent = importer.absent
+        self.taking: tuple[str, ...] = ()
+        self.elsewhere: set[Key] = set()
 
     @property
     def waiting(self) -> list[str]:
@@ -219,6 +224,7 @@ class Intake:
         """
         done: list[str] = []
         for shot in self._shots():
+            self.taking = tuple(map(str, shot.paths))
             if stopped() or self._clock() > until or not self._has_room(shot):
                 break
             try:
@@ -229,6 +235,7 @@ class Intake:
                 done += [str(path) for path in shot.paths]
                 for path in shot.paths:
                     self.lose(str(path))
+        self.taking = ()
         self.importer.activity.rest()
         return done
 
@@ -259,6 +266,8 @@ class Intake:
 
     def _waits(self, shot: Shot, partners: set[Key], now: float) -> bool:
         """Whether something that belongs to an exposure is still to come."""
+        if shot.key in self.elsewhere:
+            return True
         since = max(self._files[str(path)].ready_since or now for path in shot.paths)
         if shot.key in partners:
             return now - since < FOR_A_PARTNER

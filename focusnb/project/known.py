@@ -43,7 +43,6 @@ COUNTED = ("frame_count", "hardware_frames", "height", "width")
 
 
 def frame_counts() -> sa.Select[Any]:
-    """Of the movies imported before, where they came from and how many frames of which size they have."""
+    """Of what was imported before, where it came from and how many frames of which size it has."""
     e = schema.exposures.c
-    is_movie = sa.literal_column("kind") == "movie"
-    return sa.select(e.source, *map(sa.literal_column, COUNTED)).where(is_movie & e.source.is_not(None))
+    return sa.select(e.source, *map(sa.literal_column, COUNTED)).where(e.source.is_not(None))

@@ -120,6 +120,8 @@ class Library:
         for words, cure in _CURES.items():
             if any(word in text for word in words) and self.path is not None:
                 told = cure.format(folder=self.path.parent, timeout=BUSY_TIMEOUT)
+                if "unable to open" in text and not self.path.exists():
+                    told = "it is not there; bring the project's folder back, or mount its disk, and try again"
                 kind = {"locked": LibraryBusy, "full": LibraryFull}.get(words[0], ProjectError)
                 return kind(f"{self.location}: {told} ({text})")
         if getattr(error, "connection_invalidated", False) or "network error" in text:

@@ -41,11 +41,15 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Reading:
-    """What a name says: the key and the role; a weak reading counts only where a movie of that key is there."""
+    """What a name says: the key and the role; a weak reading counts only where a movie of that key is there.
+
+    firm : the name itself says that it is a movie, also one of which one frame is there yet
+    """
 
     key: Key
     role: str | None
     weak: bool = False
+    firm: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,14 +105,15 @@ class Pairing:
         stem = path.stem
         for end, role in self._ends:
             if stem.endswith(end) and len(stem) > len(end):
-                return [Reading((place, folder, stem[: -len(end)]), role)]
+                return [Reading((place, folder, stem[: -len(end)]), role, firm=role == MOVIE)]
         if (found := _MADE_END.search(stem)) and found.start():
             role = AVERAGE if _AVERAGE_WORD.search(found[0]) else ALIGNED
             # MotionCor2 is given x_Fractions.tiff and makes x_Fractions_DW.mrc of it
             stem = stem[: found.start()]
             readings = [Reading((place, folder, _movie_stem(stem)), role)]
         else:
-            readings = [Reading((place, folder, _movie_stem(stem)), MOVIE if _movie_stem(stem) != stem else by_folder)]
+            firm = _movie_stem(stem) != stem
+            readings = [Reading((place, folder, _movie_stem(stem)), MOVIE if firm else by_folder, firm=firm)]
         if (found := _APPION_END.search(stem)) and found.start():
             readings.append(Reading((place, folder, _movie_stem(stem[: found.start()])), AVERAGE, weak=True))
         return readings
@@ -140,11 +145,11 @@ class Pairing:
         """
         readings = {path: self.read(path, root) for path, root in found.items()}
         firm = {r[0].key for r in readings.values() if r[0].role in (MOVIE, None)}
-        members: dict[Key, list[tuple[Path, str | None]]] = {}
+        members: dict[Key, list[tuple[Path, Reading]]] = {}
         for path, options in readings.items():
             weak = next((o for o in options if o.weak and (o.key in firm or o.key in known)), None)
             chosen = weak if weak is not None and frames(path) == 1 else options[0]
-            members.setdefault(chosen.key, []).append((path, chosen.role))
+            members.setdefault(chosen.key, []).append((path, chosen))
         shots: list[Shot] = []
         for key, files in members.items():
             if len(files) > 1:
@@ -152,21 +157,24 @@ class Pairing:
                 continue
             path, said = files[0]
             count = frames(path) if every or key in known else 0
-            role = said or MOVIE
-            if count:
-                role = AVERAGE if count == 1 else ALIGNED if said == ALIGNED else MOVIE
-            shots.append(Shot(path, role, (), key, made=said in (ALIGNED, AVERAGE)))
+            role = _role(said, count) if count else said.role or MOVIE
+            shots.append(Shot(path, role, (), key, made=said.role in (ALIGNED, AVERAGE)))
         place = {path: number for number, path in enumerate(found)}
         return sorted(shots, key=lambda shot: place[shot.main])
 
 
-def _arrange(key: Key, files: list[tuple[Path, str | None]], frames: Callable[[Path], int]) -> list[Shot]:
+def _role(said: Reading, count: int) -> str:
+    """The role of a file of so many frames."""
+    if count == 1:
+        return MOVIE if said.firm else AVERAGE
+    return ALIGNED if said.role == ALIGNED else MOVIE
+
+
+def _arrange(key: Key, files: list[tuple[Path, Reading]], frames: Callable[[Path], int]) -> list[Shot]:
     """The exposures of files that share a key: one, unless several of them are movies."""
     by_role: dict[str, list[Path]] = {role: [] for role in ROLES}
     for path, said in files:
-        count = frames(path)
-        role = said if said == ALIGNED and count != 1 else AVERAGE if count == 1 else MOVIE
-        by_role[role].append(path)
+        by_role[_role(said, frames(path))].append(path)
     movies, aligned, averages = (by_role[role] for role in ROLES)
     averages.sort(key=lambda path: bool(_DOSE_WEIGHTED.search(path.stem)))
     made = [*((ALIGNED, path) for path in aligned), *((AVERAGE, path) for path in averages)]
@@ -174,7 +182,7 @@ def _arrange(key: Key, files: list[tuple[Path, str | None]], frames: Callable[[P
         return [Shot(movies[0], MOVIE, tuple(made), key), *(Shot(path, MOVIE, (), None) for path in movies[1:])]
     if aligned:
         return [Shot(aligned[0], ALIGNED, tuple(made[1:]), key, made=True)]
-    named = {path for path, said in files if said is not None or is_made(path)}
+    named = {path for path, said in files if said.role is not None or is_made(path)}
     plain = [path for path in averages if path not in named]
     # two pictures of one plain name are two exposures; those whose names say that they are versions are one
     first, *rest = [*plain, *(path for path in averages if path in named)]
@@ -186,6 +194,12 @@ def _arrange(key: Key, files: list[tuple[Path, str | None]], frames: Callable[[P
 def is_made(path: PurePath) -> bool:
     """Whether a name says that the file was made of a movie."""
     return _MADE_END.search(path.stem) is not None
+
+
+def is_named_movie(path: PurePath) -> bool:
+    """Whether a name says that the file holds frames; ``_raw`` may be a raw picture as well."""
+    found = _MOVIE_END.search(path.stem)
+    return found is not None and found[1].lower() != "raw"
 
 
 def is_dose_weighted(path: PurePath) -> bool:

@@ -87,12 +87,64 @@ def staging(project: Project) -> Iterator[Path]:
 
 _STAGE = "incoming-"
 
+FORSAKEN = 86_400.0
+"""Seconds without a change after which a folder counts as left by a process of another host that is gone."""
 
-def sweep_stages(project: Project) -> None:
-    """Remove the folders in which killed processes of this host made files ready."""
-    for folder in (project.folder / "exposures").glob(f".{_STAGE}{socket.gethostname()}.part-*"):
-        if files.is_left_over(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+
+def sweep_stages(project: Project, tell: Callable[[str], object] = lambda text: None) -> None:
+    """Remove the folders in which killed processes made files ready; nothing in them is more than a copy.
+
+    Of a process of this host it is known whether it is gone; one of another host counts as gone when it has changed
+    nothing for a day (:data:`FORSAKEN`). A folder is renamed before it is removed: an owner that lives after all finds
+    none and begins its file again, and never moves half of one into place.
+
+    tell : is told what cannot be removed
+    """
+    exposures = project.folder / "exposures"
+    own = f".{_STAGE}{socket.gethostname()}.part-"
+    found = [folder for folder in exposures.glob(f".{_STAGE}*.part-*") if folder.is_dir() and not folder.is_symlink()]
+    others = [folder for folder in found if not folder.name.startswith(own)]
+    gone = [folder for folder in found if folder not in others and files.is_left_over(folder)]
+    present = _time_there(exposures) if others else None
+    if present is not None:
+        gone += [folder for folder in others if present - _last_change(folder) > FORSAKEN]
+    if not gone:
+        return
+    with filling(project):
+        for folder in gone:
+            taken = files.temporary_path(exposures / f"{_STAGE}{socket.gethostname()}")
+            try:
+                folder.rename(taken)
+                shutil.rmtree(taken)
+            except FileNotFoundError:
+                continue  # another import was faster
+            except OSError as error:
+                tell(
+                    f"{folder}: was left by an import that is gone and cannot be removed ({error.strerror}); it holds "
+                    "copies only: remove it yourself"
+                )
+
+
+def _time_there(folder: Path) -> float | None:
+    """The time by the clock of the server that a folder lies on; None where nothing can be written there."""
+    probe = files.temporary_path(folder / f"{_STAGE}{socket.gethostname()}")
+    try:
+        probe.mkdir()
+        try:
+            return probe.stat().st_ctime
+        finally:
+            probe.rmdir()
+    except OSError:
+        return None
+
+
+def _last_change(folder: Path) -> float:
+    """When anything in a folder was written or renamed last, by its server's clock; times of copies are not that."""
+    changes = []
+    for path in (folder, *folder.rglob("*")):
+        with contextlib.suppress(OSError):
+            changes.append(os.lstat(path).st_ctime)
+    return max(changes, default=float("inf"))
 
 
 def place(

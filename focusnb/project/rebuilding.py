@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import sqlite3
@@ -47,12 +48,19 @@ def rebuild(folder: str | os.PathLike[str]) -> tuple[Project, list[str]]:
     try:
         told = _fill(path, settings, fresh, salvaged)
         if old.exists():
-            remove_sqlite(old, into=path / f"library.{now()[:19].replace(':', '')}.old.sqlite")
+            remove_sqlite(old, into=_place_of_old(path))
         os.replace(fresh, old)
     finally:
         for suffix in ("", "-wal", "-shm"):
             fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
     return Project.open(path), told
+
+
+def _place_of_old(folder: Path) -> Path:
+    """A place where no library that was kept before lies: two may be made again within a second."""
+    stem = f"library.{now()[:19].replace(':', '')}"
+    ends = itertools.chain([""], (f"_{number}" for number in itertools.count(2)))
+    return next(place for end in ends if not (place := folder / f"{stem}{end}.old.sqlite").exists())
 
 
 def _fill(path: Path, settings: dict[str, Any], fresh: Path, salvaged: Salvaged) -> list[str]:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import queue
 import shutil
-import threading
 import time
-import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from focusnb.errors import FocusError, FormatError, ParameterError
 from focusnb.io.complete import WITH_METADATA, Patience
 from focusnb.io.folders import PATIENCE, Look, Stand, Tree, Watch, look_at_all
-from focusnb.project.activity import LEAVE, Activity, Left
+from focusnb.project.activity import Activity
 from focusnb.project.finding import METADATA, SUFFIXES, passed_by
-from focusnb.project.gathering import ImportReport, sentence
+from focusnb.project.gathering import ImportReport
 from focusnb.project.importer import Importer
-from focusnb.project.intake import SPACE_AGAIN, Intake, Say, Space, TellingReport, UnderWay
-from focusnb.project.library import LibraryBusy, LibraryFull
+from focusnb.project.intake import Intake, Say, Space, TellingReport, UnderWay
 from focusnb.project.options import Queueing, make_options
 from focusnb.project.pairing import Pairing
 from focusnb.project.placing import sweep
@@ -30,15 +24,6 @@ from focusnb.project.sources import ImportSource
 
 INTERVAL = 1.0
 """Seconds between two looks at the folders."""
-
-STUCK = 60.0
-"""Seconds for which the thread of a source that is to end may wait for the project itself, as for a locked library."""
-
-STOPS = 0.2
-"""Seconds until it is seen at the latest that watching is to end."""
-
-AGAIN = 10.0
-"""Seconds until a source is watched again whose import ended by a fault."""
 
 AT_A_TIME = 3.0
 """Seconds of copying, and of comparing what is to be deleted, after which the folders are looked at again."""
@@ -62,14 +47,20 @@ class Watcher:
         usage: Callable[[Path], Any] = shutil.disk_usage,
         activity: Activity | None = None,
         under_way: UnderWay | None = None,
+        without: Collection[Path] = (),
+        held: Collection[str] = (),
+        said: set[str] | None = None,
     ) -> None:
         """Prepare to watch; ParameterError or FormatError where references or facts of the source are not right.
 
         activity : where it is noted what is read, for a source may not answer
         under_way : what other sources write at the same time
+        without : folders of the source that do not answer, of which nothing is asked
+        held : files that another thread is importing; what belongs to them waits for that one to end
+        said : what was said of the source by another thread; what this one says is added
         """
         self.project, self.source = project, source
-        self.report = TellingReport(say)
+        self.report = TellingReport(say, said)
         self._clock, self._activity = clock, activity or Activity(clock)
         self._activity.turn_to(source.gain_reference or source.defects or source.folders[0])
         roots = [Path(folder) for folder in source.folders]
@@ -87,8 +78,13 @@ class Watcher:
             clock=clock,
         )
         wanted = (*(source.patterns or tuple(f"*{suffix}" for suffix in SUFFIXES)), *(f"*{end}" for end in METADATA))
+        self.intake.absent.update(without)
+        within = [(Path(path), root) for path in held for root in roots if Path(path).is_relative_to(root)]
+        self.intake.elsewhere.update(together.read(path, root)[0].key for path, root in within)
         self._watches = [
-            Watch(Tree(root, patterns=wanted, ignore=source.ignore, clock=clock, scandir=scandir)) for root in roots
+            Watch(Tree(root, patterns=wanted, ignore=source.ignore, clock=clock, scandir=scandir))
+            for root in roots
+            if root not in without
         ]
         self._blocked: set[Path] = set()
         for raw in (project.folder / "exposures").glob("*/*/raw"):
@@ -172,197 +168,6 @@ def options_of(source: ImportSource) -> dict[str, Any]:
         "kind", "gain_reference", "defects", "facts", "group", "link", "delete_source", "pattern", "microscope",
     )  # fmt: skip
     return {name: getattr(source, name) for name in names}
-
-
-_Word = tuple[ImportSource | None, Any]
-"""A sentence to say, or a source with the ids of exposures that it brought."""
-
-
-class _Watching:
-    """Watches one source in a thread of its own, so that one whose files do not answer holds up no other.
-
-    The thread is a daemon with a library of its own, and holds no lock while it reads from the source: it may be kept
-    by the system for ever.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        source: ImportSource,
-        words: queue.SimpleQueue[_Word],
-        *,
-        queueing: Callable[[Project, ImportSource], Queueing | None],
-        under_way: UnderWay,
-        interval: float,
-    ) -> None:
-        self.source, self.activity = source, Activity()
-        self._folder, self._words, self._queueing = folder, words, queueing
-        self._under_way, self._interval = under_way, interval
-        self._stop = threading.Event()
-        self._silence = ""
-        self._thread = threading.Thread(target=self._work, name=f"import {source.name}", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Finish the file under way, and watch no more."""
-        self._stop.set()
-
-    def leave(self) -> None:
-        """Wait for it no longer."""
-        self.activity.leave()
-
-    @property
-    def ended(self) -> bool:
-        """Whether the thread has ended."""
-        return not self._thread.is_alive()
-
-    def look(self, say: Say) -> None:
-        """Say what does not answer, and that it does again."""
-        told, before = self.activity.told(), self._silence
-        if told and not before:
-            say(f"source {self.source.name}: {told}; other sources go on, and this one when it answers")
-        elif before and not told:
-            say(f"source {self.source.name}: answers again")
-        self._silence = told
-
-    def _say(self, text: str) -> None:
-        self._words.put((None, text))
-
-    def _work(self) -> None:
-        told = _Once(self._say)
-        with contextlib.suppress(Left):
-            while not self._stop.is_set():
-                try:
-                    with Project.open(self._folder) as project:
-                        self._watch(project, told)
-                except (FocusError, OSError) as error:
-                    told(f"source {self.source.name}: {sentence(error)} It is tried again.")
-                except Exception:
-                    name, trace = self.source.name, traceback.format_exc().rstrip()
-                    self._say(f"source {name}: its import ended by a fault of focusnb and begins again\n{trace}")
-                self.activity.rest()
-                self._stop.wait(AGAIN)
-
-    def _watch(self, project: Project, told: _Once) -> None:
-        try:
-            watcher = Watcher(
-                project,
-                self.source,
-                self._say,
-                queueing=self._queueing(project, self.source),
-                activity=self.activity,
-                under_way=self._under_way,
-            )
-        except (ParameterError, FormatError) as error:
-            self._say(f"source {self.source.name} is not watched: {error}")
-            self._stop.set()  # until it is changed
-            return
-        try:
-            while not self._stop.is_set():
-                try:
-                    added = watcher.step(stopped=self._stop.is_set)
-                    if added:
-                        self._words.put((self.source, added))
-                    told.well()
-                except (LibraryBusy, LibraryFull) as error:
-                    told(f"{error}; import waits for that")
-                except (FocusError, OSError) as error:
-                    # the disk was filled by others, the project's folder is away: it is tried again
-                    told(f"{sentence(error)} It is tried again.")
-                    self._stop.wait(SPACE_AGAIN)
-                self.activity.rest()
-                self._stop.wait(0.0 if watcher.busy else self._interval)
-        finally:
-            watcher.close()
-
-
-def watch(
-    project: Project,
-    sources: Callable[[], Iterable[ImportSource]],
-    say: Say,
-    stop: threading.Event,
-    *,
-    queueing: Callable[[Project, ImportSource], Queueing | None] = lambda project, source: None,
-    on_added: Callable[[ImportSource, list[int]], None] = lambda source, ids: None,
-    on_turn: Callable[[], None] = lambda: None,
-    interval: float = INTERVAL,
-) -> None:
-    """Watch sources until told to stop, each in a thread of its own; what is told is told in this one.
-
-    sources : those there are at the moment; asked before every look, so that they may change meanwhile
-    queueing : how a source's exposures are queued; takes the project as the source's thread has it
-    on_added : called after each look with the exposures it brought
-    on_turn : called from time to time
-
-    Told to stop, it returns when each has finished the file under way; one that does not answer is left behind.
-    """
-    words: queue.SimpleQueue[_Word] = queue.SimpleQueue()
-    watched: dict[str, _Watching] = {}
-    ending: list[_Watching] = []
-    options: dict[str, Any] = {"queueing": queueing, "under_way": UnderWay(), "interval": interval}
-    told = _Once(say)
-
-    def hear(seconds: float) -> None:
-        with contextlib.suppress(queue.Empty):
-            source, word = words.get(timeout=seconds) if seconds else words.get_nowait()
-            while True:
-                if source is None:
-                    say(word)
-                else:
-                    on_added(source, word)
-                source, word = words.get_nowait()
-
-    def end(one: _Watching) -> bool:
-        one.stop()
-        silence = one.activity.silent(LEAVE) or (one.activity.seconds > STUCK and str(project.folder))
-        if not one.ended and silence:
-            one.leave()
-            say(f"source {one.source.name}: {silence} does not answer, so it is left as it is")
-            return True
-        return one.ended
-
-    try:
-        looked = -float("inf")
-        while not stop.is_set():
-            try:
-                if time.monotonic() - looked >= interval:
-                    looked = time.monotonic()
-                    present = {source.name: source for source in sources()}
-                    ending += [watched.pop(name) for name in list(watched) if present.get(name) != watched[name].source]
-                    ending = [one for one in ending if not end(one)]
-                    for name in present.keys() - watched.keys() - {one.source.name for one in ending}:
-                        watched[name] = _Watching(project.folder, present[name], words, **options)
-                    for one in watched.values():
-                        one.look(say)
-                    told.well()
-                hear(min(interval, STOPS))
-                on_turn()
-            except (FocusError, OSError) as error:
-                told(f"{sentence(error)} It is tried again.")
-                stop.wait(STOPS)
-        ending += watched.values()
-        while ending := [one for one in ending if not end(one)]:
-            hear(STOPS / 4)
-        hear(0.0)
-    finally:
-        for one in (*watched.values(), *ending):
-            one.stop()
-            one.leave()
-
-
-class _Once:
-    """Says what goes wrong once, until all was well again."""
-
-    def __init__(self, say: Say) -> None:
-        self._say, self._last = say, ""
-
-    def __call__(self, text: str) -> None:
-        if text != self._last:
-            self._say(text)
-        self._last = text
-
-    def well(self) -> None:
-        self._last = ""
 
 
 def import_complete(

@@ -14,8 +14,8 @@ import pytest
 from focusnb.io.tiff import write_tiff
 from focusnb.project import deleting
 from focusnb.project.project import Project
-from tests.cli.test_cli import MAIN, focusnb, shell
-from tests.projects import left_overs, make_project, statuses
+from tests.cli.test_cli import MAIN, focusnb
+from tests.projects import exposure_names, left_overs, make_project
 from tests.waiting import wait_until
 
 
@@ -32,20 +32,15 @@ def movie(path: Path, seed: int = 0) -> Path:
     return path
 
 
-def names(folder: Path) -> list[str]:
-    with Project.open(folder) as project:
-        return sorted(project.table().exposure)
-
-
 def test_an_import_waits_until_files_are_complete(folder: Path, tmp_path: Path) -> None:
     camera = movie(tmp_path / "camera" / "a.tif").parent
     whole = movie(camera / "b.tif", 1).read_bytes()
     (camera / "b.tif").write_bytes(whole[:-50])
     command = [sys.executable, "-c", MAIN, "import", str(folder), str(camera)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as importing:
-        wait_until(lambda: names(folder) == ["a"])
+        wait_until(lambda: exposure_names(folder) == ["a"])
         (camera / "b.tif").write_bytes(whole)
-        _, errors = importing.communicate(timeout=60)
+        _, errors = importing.communicate(timeout=120)
     assert importing.returncode == 0
     assert "waiting for" in errors
     assert errors.strip().splitlines()[-1] == "2 imported"
@@ -77,16 +72,25 @@ def test_watching_ends_with_an_interrupt_and_leaves_nothing_half(folder: Path, t
     command = [sys.executable, "-c", MAIN, "import", str(folder), str(camera), "--watch", "--remember"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as watching:
         movie(camera / "a.tif")
-        wait_until(lambda: names(folder) == ["a"])
+        wait_until(lambda: exposure_names(folder) == ["a"])
         movie(camera / "b.tif", 1)
-        wait_until(lambda: names(folder) == ["a", "b"])
+        wait_until(lambda: exposure_names(folder) == ["a", "b"])
         watching.send_signal(signal.SIGINT)
-        _, errors = watching.communicate(timeout=60)
+        _, errors = watching.communicate(timeout=120)
     assert (watching.returncode, "Traceback" in errors) == (0, False)
     assert "Ctrl-C ends it" in errors
     assert errors.strip().splitlines()[-1] == "2 imported"
     assert left_overs(folder) == []
-    assert "camera: " in shell("source", "list", folder).out.decode()
+    assert "camera: " in focusnb("source", "list", folder).out.decode()
+
+
+def test_what_cannot_be_watched_is_refused_at_once(folder: Path, tmp_path: Path) -> None:
+    for arguments, words in (
+        (("--pattern", "{specimen}_{nonsense}"), "{nonsense} is no field"),
+        (("--gain", tmp_path / "none.mrc"), "does not exist; check the path"),
+    ):
+        refused = focusnb("import", folder, tmp_path, "--watch", *arguments)
+        assert (refused.status, words in refused.err, "Watching" in refused.err) == (2, True, False), refused.err
 
 
 def test_sources_are_added_listed_and_removed(folder: Path, tmp_path: Path) -> None:
@@ -122,13 +126,9 @@ def test_a_served_project_imports_and_processes_what_comes(folder: Path, tmp_pat
         movie(tmp_path / "camera" / "a.tif")
         assert focusnb("source", "add", folder, tmp_path / "camera").status == 0
 
-        def ended() -> bool:
-            with Project.open(folder) as project:
-                return statuses(project).get("a") in ("done", "failed")
-
-        wait_until(ended)
+        wait_until(lambda: exposure_names(folder, "status IN ('done', 'failed')") == ["a"])
         serving.send_signal(signal.SIGTERM)
-        _, errors = serving.communicate(timeout=60)
+        _, errors = serving.communicate(timeout=120)
     assert (serving.returncode, "Traceback" in errors) == (0, False)
     log = (folder / "logs" / "serve.log").read_text()
     assert "1 imported" in log

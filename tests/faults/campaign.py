@@ -96,7 +96,7 @@ STEPS = '''
     class Double(Step):
         """Double the number."""
 
-        name, title, version, category, timeout = "double", "Double", "1", "align", 2.0
+        name, title, version, category, timeout = "double", "Double", "1", "align", 5.0
 
         class Inputs(StepInputs):
             movie: MovieFile
@@ -113,7 +113,7 @@ STEPS = '''
     class Finish(Step):
         """Finish."""
 
-        name, title, version, category, timeout = "finish", "Finish", "1", "ctf", 2.0
+        name, title, version, category, timeout = "finish", "Finish", "1", "ctf", 5.0
 
         class Inputs(StepInputs):
             movie: MovieFile
@@ -149,8 +149,8 @@ except FocusError as error:
 BAD = {
     "fail double": "cannot",
     "die double": "its worker died while it was processed (the worker died 3 times with this exposure)",
-    "hang double": "double was not done after 2 s and was stopped",
-    "hold finish": "finish was not done after 2 s and was stopped",
+    "hang double": "double was not done after 5 s and was stopped",
+    "hold finish": "finish was not done after 5 s and was stopped",
     "eat take": "GB",
 }
 """Lines of movies that cannot be processed, and words of the reason they must be given."""
@@ -342,7 +342,7 @@ class Campaign:
             "library locked": self._lock,
             "disk full": self._fill_disk,
         }
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not actions[kind]():
             # there is nothing to kill yet
             time.sleep(0.1)
@@ -406,7 +406,7 @@ class Campaign:
         os.kill(first.pid, signal.SIGSTOP)
         time.sleep(2.3)  # until it counts as dead
         self.running = self._start()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not self._holds() and self.running.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         taken = self._holds()
@@ -419,7 +419,7 @@ class Campaign:
             self.running = first
             return True
         try:
-            first.wait(30)
+            first.wait(120)
         except subprocess.TimeoutExpired:
             first.kill()
             self.figures.notes.append("a process that was stopped and succeeded went on working")
@@ -497,7 +497,7 @@ class Campaign:
 
     def _wait_for_the_end(self) -> int:
         """Processes of the session that are still there when the cluster should have ended."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while (left := self._processes()) and time.monotonic() < deadline:
             time.sleep(0.2)
         self.figures.notes += [f"still there: {' '.join(process.cmdline())[:200]}" for process in left]

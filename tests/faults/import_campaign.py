@@ -33,11 +33,11 @@ IMPORTER = """
 import os, random, sys, threading, time
 from pathlib import Path
 from focusnb.io import complete, files, folders
-from focusnb.project import deleting, intake, watching
+from focusnb.project import activity, deleting, intake, threads, watching
 complete.WITH_METADATA, complete.WHOLE, complete.UNSURE = 0.1, 0.25, 0.8
 intake.WITH_METADATA, intake.AGAIN, intake.SPACE_AGAIN = 0.1, (0.2, 1.0), 0.2
-deleting.STILL = 0.5
-watching.SPACE_AGAIN, watching.INTERVAL, watching.PATIENCE = 0.2, 0.05, 0.3
+deleting.STILL, activity.SILENT = 0.5, 0.4
+threads.SPACE_AGAIN, watching.INTERVAL, watching.PATIENCE = 0.2, 0.05, 0.3
 folders.FULL_INTERVAL, folders.COARSE = 1.0, 1.0
 from focusnb.project.project import Project
 from focusnb.project.sources import read_sources
@@ -63,10 +63,10 @@ def reading(stream, source):
 
 real_sleep, real_read = time.sleep, files._read_block
 files._read_block = reading
-real_watcher = watching.Watcher
-watching.Watcher = lambda *arguments, **options: real_watcher(*arguments, scandir=listing, **options)
+real_watcher = threads.Watcher
+threads.Watcher = lambda *arguments, **options: real_watcher(*arguments, scandir=listing, **options)
 with Project.open(sys.argv[1]) as project:
-    watching.watch(project, lambda: read_sources(project.folder), print, threading.Event(), interval=0.05)
+    threads.watch(project, lambda: read_sources(project.folder), print, threading.Event(), interval=0.05)
 """
 
 KINDS = ("killed", "root gone", "listing hangs", "reading hangs", "disk full")
@@ -103,10 +103,13 @@ class Campaign:
     """Cameras that write, and an importing process to which things are done.
 
     folder : where the project lies; a small disk of its own where it may be filled
+    together : whether both cameras are folders of one source, from which all is deleted; else from the first only
     """
 
-    def __init__(self, folder: Path, state: Path, *, files: int, seed: int, small_disk: bool = False) -> None:
-        self.draw = random.Random(seed)
+    def __init__(
+        self, folder: Path, state: Path, *, files: int, seed: int, small_disk: bool = False, together: bool = False
+    ) -> None:
+        self.draw, self.together = random.Random(seed), together
         self.state, self.project, self.small_disk = state, folder / "project", small_disk
         self.cameras = [state / "camera_1", state / "camera_2"]
         self.figures = Figures(files=files)
@@ -116,8 +119,9 @@ class Campaign:
         for camera in self.cameras:
             camera.mkdir(parents=True)
         with Project.create(self.project, mode="drift") as project:
-            add_source(project, make_source({"folders": [self.cameras[0]], "delete_source": True}))
-            add_source(project, make_source({"folders": [self.cameras[1]]}))
+            add_source(project, make_source({"folders": self.cameras[: 1 + together], "delete_source": True}))
+            if not together:
+                add_source(project, make_source({"folders": [self.cameras[1]]}))
         self._away = threading.Lock()
         self._written = threading.Event()
         self._ended = threading.Event()
@@ -270,7 +274,8 @@ class Campaign:
         return not self._missing() and not any(self._deletable())
 
     def _deletable(self) -> list[Path]:
-        return [path for path in self.expected if path.is_relative_to(self.cameras[0]) and path.exists()]
+        asked = self.state if self.together else self.cameras[0]
+        return [path for path in self.expected if path.is_relative_to(asked) and path.exists()]
 
     def _judge(self) -> None:
         figures = self.figures
@@ -292,7 +297,7 @@ class Campaign:
             figures.deleted += not there
             if not there and content not in kept:
                 figures.deleted_without_a_copy += 1
-            if path.is_relative_to(self.cameras[1]) and not there:
+            if not self.together and path.is_relative_to(self.cameras[1]) and not there:
                 figures.notes.append(f"{path}: was deleted unasked")
         for (source, content), count in times.items():
             # a recording that lay there long enough before it was replaced is an exposure too, once

@@ -12,11 +12,12 @@ from tests.faults.campaign import KINDS, Campaign
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_sixty_movies_under_faults_of_every_kind(small_disk: Callable[[float], Path], tmp_path: Path) -> None:
     seed = int(os.environ.get("FOCUSNB_SEED", "20"))
     campaign = Campaign(small_disk(60), tmp_path, movies=60, seed=seed, small_disk=True)
     try:
-        figures = campaign.run(["worker killed", *KINDS], limit=240)
+        figures = campaign.run(["worker killed", *KINDS], limit=700)
     finally:
         campaign.close()
     print(figures.row())

@@ -27,18 +27,19 @@ from focusnb.project.project import Project
 from focusnb.project.sources import add_source, make_source
 from focusnb.project.watching import Watcher
 from tests.faults.import_campaign import Campaign
-from tests.projects import left_overs, make_project
+from tests.projects import exposure_names, left_overs, make_project
 from tests.unprivileged import run_as_nobody
 from tests.waiting import wait_until
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_sixty_files_under_faults_of_every_kind(small_disk: Callable[[float], Path], tmp_path: Path) -> None:
     seed = int(os.environ.get("FOCUSNB_SEED", "6"))
     campaign = Campaign(small_disk(30), tmp_path / "session", files=60, seed=seed, small_disk=True)
     try:
         faults = ["killed", "killed", "root gone", "listing hangs", "reading hangs", "disk full"]
-        figures = campaign.run(faults, limit=120, pause=0.02)
+        figures = campaign.run(faults, limit=450, pause=0.02)
     finally:
         campaign.close()
     print(figures.row())
@@ -191,9 +192,9 @@ def test_the_court_does_not_wait_for_a_folder_that_hangs(tmp_path: Path, monkeyp
 HANGING = """
 import sys, time
 from focusnb.io import complete, files
-from focusnb.project import activity, watching
+from focusnb.project import activity, threads
 complete.WITH_METADATA, complete.WHOLE = 0.1, 0.2
-activity.SILENT, activity.LEAVE, watching.LEAVE = 0.5, 0.5, 0.5
+activity.SILENT, activity.LEAVE, threads.LEAVE = 0.5, 0.5, 0.5
 dead, real = sys.argv.pop(1), files._read_block
 
 def read(stream, source):
@@ -206,11 +207,6 @@ from focusnb.cli import main
 sys.argv[0] = "focusnb"
 main()
 """
-
-
-def names(project: Path) -> list[str]:
-    with Project.open(project) as opened:
-        return sorted(opened.table().exposure)
 
 
 def test_a_serving_process_goes_on_and_ends_in_good_order_while_a_source_hangs(tmp_path: Path) -> None:
@@ -227,14 +223,10 @@ def test_a_serving_process_goes_on_and_ends_in_good_order_while_a_source_hangs(t
         wait_until(lambda: log.is_file() and "has not answered" in log.read_text())
         movies(good, "b.tif", "c.tif")
 
-        def processed() -> bool:
-            with Project.open(folder) as opened:
-                return {"b", "c"} == set(opened.table().dropna(subset=["processed_at"]).exposure)
-
-        wait_until(processed)
+        wait_until(lambda: exposure_names(folder, "processed_at IS NOT NULL") == ["b", "c"])
         with Project.open(folder) as opened:
             assert detached.stop(opened)
-        _, errors = serving.communicate(timeout=30)
+        _, errors = serving.communicate(timeout=120)
     assert (serving.returncode, errors) == (0, "")
     told = log.read_text()
     assert f"source dead: {dead / 'a.tif'}: has not answered for 0 s; check the mount it is on and its server" in told
@@ -261,7 +253,7 @@ def test_an_import_ends_at_a_signal_while_a_file_hangs(
         said = iter(importing.stderr.readline, "")
         assert any("has not answered" in line for line in said)
         importing.send_signal(number)
-        _, errors = importing.communicate(timeout=30)
+        _, errors = importing.communicate(timeout=120)
     assert importing.returncode == status
     assert "does not answer, so" in errors
-    assert names(tmp_path / "project") == []
+    assert exposure_names(tmp_path / "project") == []

@@ -75,7 +75,7 @@ def test_of_two_that_start_at_once_one_works_and_the_other_says_who(project: Pro
     (winner,) = (process for process in both if process is not loser)
     held = lease.holder(project.library)
     assert held is not None
-    assert time.time() - held["since"] < 10
+    assert abs(time.time() - held["since"]) < 300
     assert loser.returncode == 1
     told, errors = loser.communicate()
     assert told == ""
@@ -83,7 +83,7 @@ def test_of_two_that_start_at_once_one_works_and_the_other_says_who(project: Pro
     found = re.fullmatch(rf"focusnb: {re.escape(str(project.folder))}/library.sqlite: {since}", errors)
     assert found is not None, errors
     assert (int(found[1]), found[2]) == (winner.pid, os.uname().nodename)
-    assert abs(time.mktime(time.strptime(found[3], "%Y-%m-%d %H:%M:%S")) - time.time()) < 30
+    assert found[3] == time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(held["since"]))
     wait_until(lambda: running(project))
     assert (winner.poll(), holder(project)) == (None, winner.pid)
 
@@ -95,14 +95,14 @@ def test_one_that_was_killed_is_succeeded_at_once(project: Project, processors: 
     assert holder(project) == first.pid
     first.send_signal(signal.SIGKILL)
     first.wait()
-    began = time.monotonic()
     assert holder(project) is None
-    lease.release_lease(project.library, lease.take_lease(project.library))
-    assert time.monotonic() - began < 1
+    watched: list[str] = []
+    lease.release_lease(project.library, lease.take_lease(project.library, tell=watched.append))
+    assert watched == [], "it is waited for by nobody"
     (raw,) = (project.path(project.find("slow")) / "raw").iterdir()
     raw.write_text("1\n")
     second = processors.start("--workers", "0", "--until-idle")
-    _, errors = second.communicate(timeout=60)
+    _, errors = second.communicate(timeout=120)
     assert second.returncode == 0, errors
     # text is no movie for the steps of the mode; those of the project have done theirs
     assert set(project.table().verdict) == {"bad"}
@@ -124,9 +124,7 @@ def test_one_on_another_host_that_fell_silent_is_watched_and_succeeded(
     told = next_one.stderr.readline()
     assert re.match(r"process 17 on elsewhere works on this project since [-\d]+ [:\d]+; it is succeeded unless", told)
     assert re.search(r"it gives a sign of life within [12] s", told)
-    began = time.monotonic()
-    wait_until(lambda: holder(project) == next_one.pid, 10)
-    assert time.monotonic() - began < 5
+    wait_until(lambda: holder(project) == next_one.pid)
     with pytest.raises(lease.LeaseLost, match="was succeeded by another one"):
         lease.beat(project.library, epoch)
     lease.forget_lease(project.library, epoch)

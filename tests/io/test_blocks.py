@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from focusnb.errors import FormatError
@@ -145,7 +146,7 @@ def test_a_stamp_knows_a_file_that_was_moved(tmp_path: Path) -> None:
 
 def test_an_open_block_is_added_to_as_long_as_its_process_lives(tmp_path: Path) -> None:
     waiting = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    other = replace(Owner.this(), process=waiting.pid, start=int(time.time()))
+    other = replace(Owner.this(), process=waiting.pid, start=int(psutil.Process(waiting.pid).create_time()))
     mine, theirs = tmp_path / Owner.this().name(1), tmp_path / other.name(1)
     assert blocks.is_added_to(mine)
     assert blocks.is_added_to(theirs)

@@ -175,3 +175,19 @@ def test_a_file_made_in_full_size_and_filled_later_is_not_whole(tmp_path: Path) 
     found = read_structure(path)
     assert not found.whole
     assert f"of {size} bytes are on the disk yet" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "metadata", "lacks"),
+    [
+        ("a.mrc", 1, "a.xml", False),
+        ("a.mrc", 1, "a.mdoc", True),
+        ("a_Fractions.tiff", 1, "a.xml", True),
+        ("a_EER.eer", 1, "a.xml", True),
+        ("a.frames.mrc", 1, "a.xml", True),
+        ("a.mrc", 3, "a.xml", True),
+        ("a_Fractions.tiff", 40, "a.xml", False),
+    ],
+)
+def test_which_file_of_one_frame_lacks_frames(name: str, frames: int, metadata: str, lacks: bool) -> None:
+    assert complete.lacks_frames(f"/camera/{name}", frames, 40, metadata) is lacks

@@ -9,7 +9,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from focusnb.errors import FormatError
@@ -108,7 +108,7 @@ def test_cut_at_any_byte_gives_a_format_error(tmp_path: Path, encoding: str) -> 
             epu.read(tmp_path / "a.xml")
 
 
-FUZZED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+FUZZED = settings(max_examples=60)
 
 
 def reordered(element: ElementTree.Element, draw: Any) -> None:

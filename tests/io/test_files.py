@@ -183,3 +183,20 @@ def test_byte_source_reads_at_positions(tmp_path: Path) -> None:
         assert target == b"89\0\0"
         source.close()
         source.close()
+
+
+def test_a_large_copy_is_flushed_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = bytes(range(250)) * 100
+    (tmp_path / "a").write_bytes(content)
+    monkeypatch.setattr(files, "_BLOCK", 1000)
+    monkeypatch.setattr(files, "_FLUSHED", 10_000)
+    real, sizes = os.fsync, []
+
+    def fsync(handle: int) -> None:
+        sizes.append(os.fstat(handle).st_size)
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    files.copy_verified(tmp_path / "a", tmp_path / "b")
+    assert sizes[:3] == [10_000, 20_000, 25_000]
+    assert (tmp_path / "b").read_bytes() == content

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from focusnb.errors import FormatError
@@ -199,7 +199,7 @@ def test_what_is_no_mdoc_names_the_line(tmp_path: Path, text: str, words: str) -
         read(tmp_path, text)
 
 
-FUZZED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
+FUZZED = settings(max_examples=100)
 LINES = EXAMPLE[EXAMPLE.index("TiltAngle = -12.5") : EXAMPLE.index("[ZValue")].strip().split("\n")
 
 
@@ -379,3 +379,11 @@ def test_empiar_10164_was_recorded_in_super_resolution(data: Path) -> None:
     facts = mdoc.exposure_facts(document, document.sections[3], frame_shape=(7420, 7676))
     assert facts["pixel_size"] == 0.675
     assert "dose_per_frame" not in facts
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("1,25", [1.25]), ("-1,25 3,5", [-1.25, 3.5]), ("1, 25", [1, 25]), ("1.5,2.5", [1.5, 2.5]), ("1,2,3", [1, 2, 3])],
+)
+def test_a_comma_between_digits_is_that_of_a_decimal_number(text: str, numbers: list[float]) -> None:
+    assert mdoc.Section("ZValue", "0", (("StagePosition", text),)).numbers("StagePosition") == numbers

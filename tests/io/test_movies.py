@@ -137,7 +137,7 @@ class WatchedFrames(TiffFrames):
 
     def unpack(self, index: int, packed: Any, out: Any = None) -> Any:
         if self.patient and index + 1 < len(self.begun):
-            assert self.begun[index + 1].wait(20), f"frame {index + 1} is not read while frame {index} is decoded"
+            assert self.begun[index + 1].wait(60), f"frame {index + 1} is not read while frame {index} is decoded"
         return super().unpack(index, packed, out)
 
 
@@ -171,7 +171,7 @@ def test_a_stream_stays_a_few_frames_ahead_and_ends_when_it_is_closed(
     with Movie(tmp_path / "a.tif", watched) as movie:
         stream = movie.stream(threads=threads)
         next(stream)
-        assert watched.begun[threads + 1].wait(20)
+        assert watched.begun[threads + 1].wait(60)
         assert reading_threads()
         stream.close()
         assert not reading_threads()

@@ -57,6 +57,11 @@ HOLD = "import ctypes; ctypes.PyDLL(None).sleep(60)"
 """Code that never gives the interpreter back."""
 
 
+def await_file(path: Path) -> str:
+    """Code that goes on when there is such a file, and ends with its worker."""
+    return f"import time\nwhile not __import__('os').path.exists({str(path)!r}): time.sleep(0.02)\n"
+
+
 class Waiting:
     """Callbacks that can be waited for."""
 

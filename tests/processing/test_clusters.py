@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -28,8 +28,9 @@ from focusnb.processing.executors import InlineExecutor, LocalCluster, Lost
 from focusnb.steps.base import Cost
 from focusnb.steps.task import Outcome
 from tests.conftest import REPOSITORY
-from tests.processing.conftest import Waiting, begun, told
-from tests.waiting import wait_until
+from tests.ports import free_port
+from tests.processing.conftest import Waiting, await_file, begun, told
+from tests.waiting import has_ended, kill_all, wait_until
 
 GIGABYTE = 1_000_000_000
 
@@ -289,7 +290,7 @@ def test_two_projects_share_a_cluster_by_turns_and_find_it_again(tmp_path: Path)
     assert isinstance(lost, Lost)
     assert (lost.reason, lost.blame) == (executors.LOST_SCHEDULER, False)
     assert lost.so_far is not None
-    assert not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
+    wait_until(lambda: all(map(has_ended, workers)))
     wait_until(projects[1].revive)
     assert shared.find("tiny") != entry
     for number, project in enumerate(projects):
@@ -298,13 +299,15 @@ def test_two_projects_share_a_cluster_by_turns_and_find_it_again(tmp_path: Path)
 
     # one may give up without the other's knowing
     waiting = Waiting()
-    tasks = [told(tmp_path, f"long{number}", "import time; time.sleep(2)") for number in range(2)]
+    code = await_file(tmp_path / "enough")
+    tasks = [told(tmp_path, f"long{number}", code) for number in range(2)]
     for task, project in zip(tasks, projects, strict=True):
         project.submit(task, waiting.done)
     wait_until(lambda: all(begun(task) for task in tasks))
     projects[0].give_up()
     assert not tasks[0].run_folder.exists()
     assert list(tasks[0].run_folder.parent.iterdir()) == []
+    (tmp_path / "enough").touch()
     assert isinstance(waiting.wait(1)["long1"], Outcome)
 
     for project in projects:
@@ -349,17 +352,15 @@ def dask(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
 def kill(process: subprocess.Popen[bytes]) -> None:
     """End a process and its children at once."""
     if process.poll() is None:
-        for child in [*psutil.Process(process.pid).children(recursive=True), process]:
-            child.kill()
+        kill_all(psutil.Process(process.pid).children(recursive=True))
+        process.kill()
         process.wait()
 
 
 def test_somebody_elses_scheduler_may_go_and_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clusters, "CONNECT", 0.5)
-    monkeypatch.setattr(clusters, "CONNECT_AGAIN", 0.5)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.setattr(clusters, "CONNECT", 2.0)
+    monkeypatch.setattr(clusters, "CONNECT_AGAIN", 2.0)
+    address = f"tcp://127.0.0.1:{free_port()}"
     describe(f'[far]\nkind = "scheduler"\naddress = "{address}"\n')
     scheduler = ("scheduler", "--host", address, "--no-dashboard")
     worker = ("worker", address, "--memory-limit", "700MB", "--nthreads", "2", "--no-dashboard")
@@ -383,7 +384,7 @@ def test_somebody_elses_scheduler_may_go_and_come_back(tmp_path: Path, monkeypat
             assert far.revive() is False
             assert replace(waiting.wait(3)["d"], so_far=None) == Lost(executors.LOST_SCHEDULER, blame=False)
     with dask(*scheduler), dask(*worker):
-        wait_until(far.revive)
+        wait_until(far.revive, 120)
         wait_until(lambda: far.slots == 1)
         far.submit(told(tmp_path, "e"), waiting.done)
         assert isinstance(waiting.wait(4)["e"], Outcome)
@@ -394,9 +395,7 @@ def test_attempts_to_reach_a_scheduler_that_is_gone_leave_nothing_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    address = f"tcp://127.0.0.1:{free_port()}"
     describe(f'[far]\nkind = "scheduler"\naddress = "{address}"\n')
     with dask("scheduler", "--host", address, "--no-dashboard") as scheduler:
         far = wait_until(lambda: _try_to_open("far"))
@@ -404,14 +403,15 @@ def test_attempts_to_reach_a_scheduler_that_is_gone_leave_nothing_open(
         waiting = Waiting()
         for name in "ab":
             far.submit(told(tmp_path, name), waiting.done)
-        monkeypatch.setattr(executors, "ANSWERS", 0.3)
+        monkeypatch.setattr(executors, "ANSWERS", 120.0)
         monkeypatch.setattr(licence, "ENDS", 0.1)
         scheduler.send_signal(signal.SIGSTOP)
         began = time.monotonic()
         far.withdraw("a")
-        assert time.monotonic() - began < 0.2
+        assert time.monotonic() - began < 60, "it waits for no answer"
+        monkeypatch.setattr(executors, "ANSWERS", 0.3)
         far.give_up()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 100, "nor does this for long"
         assert [path for name in "ab" for path in (tmp_path / "exposures" / name).iterdir()] == []
         kill(scheduler)
         wait_until(lambda: far._is_lost())
@@ -476,7 +476,9 @@ for job; do kill -- -"$(cat "$SLURM_STAND_IN/$job.pid")"; done
 
 
 def test_jobs_of_slurm_come_for_tasks_and_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed: pip install focusnb[slurm]")
+    # looked for and not imported: it takes Ctrl-C for itself, which the tests after this one rely on
+    if importlib.util.find_spec("dask_jobqueue") is None:
+        pytest.skip("dask-jobqueue is not installed: pip install focusnb[slurm]")
     jobs, programs = tmp_path / "jobs", tmp_path / "programs"
     for folder in (jobs, programs):
         folder.mkdir()

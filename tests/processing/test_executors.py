@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,8 @@ from focusnb.processing.executors import InlineExecutor, LocalCluster, Lost
 from focusnb.steps.base import Cost
 from focusnb.steps.task import Outcome, Task
 from tests.conftest import REPOSITORY
-from tests.processing.conftest import HOLD, Waiting, begun, told
-from tests.waiting import wait_until
+from tests.processing.conftest import HOLD, Waiting, await_file, begun, told
+from tests.waiting import has_ended, wait_until
 
 GIGABYTE = 1_000_000_000
 
@@ -59,6 +58,21 @@ def test_a_task_gives_the_same_here_and_there(tmp_path: Path, cluster: LocalClus
     assert results[0][0] == ("begin", "done", {"one": 1}, {})
 
 
+def test_workers_that_are_slow_to_end_end_no_run_with_an_error() -> None:
+    from focusnb.processing.processes import CLOSES, end_processes
+
+    class Slow:
+        waited = 0.0
+
+        def close(self, timeout: float) -> None:
+            self.waited = timeout
+            raise TimeoutError
+
+    slow: Any = Slow()
+    end_processes(slow)
+    assert slow.waited == CLOSES
+
+
 def test_a_worker_that_dies_is_told_and_replaced(tmp_path: Path, cluster: LocalCluster) -> None:
     die = told(tmp_path, "die", "import os; os.kill(os.getpid(), 9)")
     lost = run(cluster, die)["die"]
@@ -71,8 +85,12 @@ def test_a_worker_that_dies_is_told_and_replaced(tmp_path: Path, cluster: LocalC
 
 def test_one_that_waits_behind_another_that_dies_is_not_blamed(tmp_path: Path, cluster: LocalCluster) -> None:
     wait_until(lambda: cluster.slots == 2)
-    code = "import os, time; time.sleep(1); os.kill(os.getpid(), 9)"
-    results = run(cluster, *(told(tmp_path, name, code) for name in ("a", "b")), *(told(tmp_path, n) for n in "cdef"))
+    code = await_file(tmp_path / "all") + "import os; time.sleep(1); os.kill(os.getpid(), 9)"
+    waiting = Waiting()
+    for task in (*(told(tmp_path, name, code) for name in "ab"), *(told(tmp_path, name) for name in "cdef")):
+        cluster.submit(task, waiting.done)
+    (tmp_path / "all").touch()  # a second for the scheduler to hand them on
+    results = waiting.wait(6)
     assert [results[name].blame for name in "ab"] == [True, True]
     others = [results[name] for name in "cdef"]
     assert any(isinstance(result, Lost) for result in others)
@@ -94,7 +112,7 @@ def test_a_step_that_takes_too_much_memory_is_ended_with_both_numbers(tmp_path: 
     task = told(tmp_path, "hog", "held = []\nwhile True: held.append(b'1' * 3_000_000); import time; time.sleep(0.01)")
     lost = run(cluster, task)["hog"]
     assert (lost.blame, lost.final, lost.error) == (True, True, "Memory")
-    assert lost.reason.startswith("act took 0.")
+    assert re.match(r"act took \d+\.\d GB", lost.reason)
     assert "its worker may take 0.5 GB; run with fewer workers, or give them more" in lost.reason
     assert [step.step for step in lost.so_far.steps] == ["begin"]
     assert list(task.run_folder.iterdir()) == []
@@ -105,7 +123,7 @@ def test_what_a_program_takes_counts(tmp_path: Path, cluster: LocalCluster) -> N
     task = told(tmp_path, "program", f"import sys; work.run([sys.executable, '-c', {program!r}])")
     lost = run(cluster, task)["program"]
     assert (lost.blame, lost.final, lost.error) == (True, True, "Memory")
-    assert re.match(r"act took (0\.[6-9]|1\.\d) GB of memory, and its worker may take 0\.5 GB; run with", lost.reason)
+    assert re.match(r"act took (0\.[5-9]|1\.\d) GB of memory, and its worker may take 0\.5 GB; run with", lost.reason)
 
 
 def test_workers_that_die_again_and_again_before_they_begin_are_told(cluster: LocalCluster) -> None:
@@ -129,14 +147,15 @@ def test_only_the_very_process_of_a_claim_is_ended() -> None:
             assert not executors._kill_here(other)
         assert process.poll() is None
         assert executors._kill_here(claim)
-        assert process.wait(5) == -signal.SIGKILL
+        assert process.wait(60) == -signal.SIGKILL
     assert not executors._kill_here(licence.UNREADABLE.claim)
 
 
 def test_one_task_can_be_withdrawn(tmp_path: Path, cluster: LocalCluster) -> None:
     waiting = Waiting()
     wait_until(lambda: cluster.slots == 2)
-    tasks = [told(tmp_path, name, "import time; time.sleep(1.5)") for name in ("gone", "stays")]
+    code = await_file(tmp_path / "enough")
+    tasks = [told(tmp_path, name, code) for name in ("gone", "stays")]
     for task in tasks:
         cluster.submit(task, waiting.done)
     wait_until(lambda: begun(tasks[0]) and begun(tasks[1]))
@@ -144,7 +163,8 @@ def test_one_task_can_be_withdrawn(tmp_path: Path, cluster: LocalCluster) -> Non
     cluster.withdraw("gone")
     assert waiting.wait(1) == {"gone": Lost("it was cancelled", blame=False)}
     # the folder was the licence: what still works there ends
-    process.wait(5)
+    process.wait(60)
+    (tmp_path / "enough").touch()
     assert isinstance(waiting.wait(2)["stays"], Outcome)
     assert [path.name for path in (tmp_path / "exposures" / "gone").iterdir()] == []
     cluster.withdraw("unknown")
@@ -174,7 +194,7 @@ def test_what_is_under_way_can_be_given_up(tmp_path: Path, cluster: LocalCluster
     wait_until(lambda: begun(task))
     process = psutil.Process(process_of(task))
     cluster.give_up()
-    assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    wait_until(lambda: has_ended(process), 30)
     assert isinstance(run(cluster, told(tmp_path, "next"))["next"], Outcome)
     assert waiting.results == {}
     assert cluster.revive() is False
@@ -197,7 +217,7 @@ from tests.processing.conftest import begun, told
 from tests.waiting import wait_until
 if __name__ == "__main__":
     cluster = LocalCluster(1)
-    task = told(Path(sys.argv[1]), "long", "import time; time.sleep(60)")
+    task = told(Path(sys.argv[1]), "long", "import time; time.sleep(600)")
     cluster.submit(task, print)
     wait_until(lambda: begun(task))
     print("begun", flush=True)
@@ -220,10 +240,8 @@ def test_workers_end_with_a_process_that_is_killed(tmp_path: Path) -> None:
         children = psutil.Process(owner.pid).children(recursive=True)
         assert children
         owner.send_signal(signal.SIGKILL)
-        killed = time.monotonic()
-        _, alive = psutil.wait_procs(children, timeout=5)
+        _, alive = psutil.wait_procs(children, timeout=60)
         assert not alive
-        assert time.monotonic() - killed < 3
 
 
 def test_the_number_of_workers_chooses_the_executor(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.waiting import kill_all
 
 NETWORK = "10.213.77"
 SCHEDULER = f"tcp://{NETWORK}.1:8786"
@@ -35,7 +36,7 @@ def say(**words):
     print(json.dumps(words), flush=True)
 
 
-executor = DaskExecutor(Client(sys.argv[1], timeout=20, set_as_default=False))
+executor = DaskExecutor(Client(sys.argv[1], timeout=60, set_as_default=False))
 waiting = Waiting()
 wait_until(lambda: executor.slots == 2)
 for number in range(4):
@@ -97,8 +98,8 @@ def within(namespace: str, *arguments: str, **options: Any) -> Iterator[subproce
         yield process
     finally:
         if process.poll() is None:
-            for child in [*psutil.Process(process.pid).children(recursive=True), process]:
-                child.kill()
+            kill_all(psutil.Process(process.pid).children(recursive=True))
+            process.kill()
             process.wait()
 
 
@@ -121,8 +122,8 @@ def test_tasks_survive_the_loss_of_all_workers_on_another_host(hosts: tuple[str,
 
         assert heard() == {"first": ["done"] * 8}
         assert heard() == {"begun": 2}
-        for process in [*psutil.Process(workers.pid).children(recursive=True), workers]:
-            process.kill()
+        kill_all(psutil.Process(workers.pid).children(recursive=True))
+        workers.kill()
         workers.wait()
         assert heard() == {"slots": 0}
         with within(there, *worker):
@@ -131,4 +132,4 @@ def test_tasks_survive_the_loss_of_all_workers_on_another_host(hosts: tuple[str,
             assert last["last"] == ["done", "done"]
             # the host is told where it is another
             assert last["worker"].endswith(f"({os.uname().nodename})")
-            assert client.wait(20) == 0
+            assert client.wait(60) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from focusnb.project.project import Project
 from focusnb.steps import trust
 from focusnb.steps.base import Cost
 from tests.projects import chain, left_overs, make_project, process, statuses, write_shots
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -122,7 +124,10 @@ def test_a_worker_that_dies_is_tried_three_times_and_told(
     assert (summary.done, summary.failed, summary.lost) == (3, 1, 4)
     runs = project.runs()
     lost = runs[runs.exposure == "b"]
-    assert lost[lost.attempt < 3].status.tolist() == ["lost"] * 6
+    # an attempt is repeated where a worker died before it came to it
+    early = lost[lost.attempt < 3]
+    assert (set(early.status), set(early.attempt)) == ({"lost"}, {1, 2})
+    lost = lost.drop_duplicates(["step", "attempt"], keep="last")
     # what it had done before its worker died for the last time is kept
     assert dict(zip(lost.step[lost.attempt == 3], lost.status[lost.attempt == 3], strict=True)) == {
         "load": "done",
@@ -225,7 +230,8 @@ def test_a_second_processor_is_refused_naming_the_first(shots: Project) -> None:
 
     process(shots, on_event=start_another)
     host = os.uname().nodename
-    assert f"process {os.getpid()} on {host} works on this project since {time.strftime('%Y-%m-%d')}" in told[0]
+    since = rf"process {os.getpid()} on {re.escape(host)} works on this project since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d"
+    assert re.search(since, told[0])
     assert told[0].endswith("stop it first")
     assert process(shots, everything=True).exposures == 4
 
@@ -248,8 +254,7 @@ def test_another_process_is_respected_while_it_lives_and_succeeded_when_it_is_de
     with pytest.raises(ProjectError, match=rf"process {holder.pid} on .* works on this project since"):
         process(shots)
     holder.kill()  # not waited for: its number is still taken, by a zombie
-    while psutil.Process(holder.pid).status() != psutil.STATUS_ZOMBIE:
-        time.sleep(0.01)
+    wait_until(lambda: psutil.Process(holder.pid).status() == psutil.STATUS_ZOMBIE)
     assert process(shots).exposures == 4
     holder.wait()
     holder.stdout.close()
@@ -271,7 +276,12 @@ def hold_elsewhere(project: Project, *, heartbeat: float) -> int:
 
 
 @pytest.mark.parametrize("ahead", [-3600.0, 0.0, 3600.0])
-def test_a_holder_elsewhere_that_gives_a_sign_of_life_is_respected(shots: Project, quick: None, ahead: float) -> None:
+def test_a_holder_elsewhere_that_gives_a_sign_of_life_is_respected(
+    shots: Project, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    # it is watched for at least a minute, and for as long as it takes to see the next sign
+    monkeypatch.setattr(lease, "HEARTBEAT", 30.0)
+    monkeypatch.setattr(lease, "SILENCE", 60.0)
     hold_elsewhere(shots, heartbeat=time.time() + ahead)
     ended = threading.Event()
 
@@ -296,15 +306,16 @@ def test_a_holder_elsewhere_is_succeeded_after_it_fell_silent(shots: Project, qu
     events: list[Event] = []
     began = time.monotonic()
     assert process(shots, on_event=events.append).exposures == 4
-    assert 1 < time.monotonic() - began < 6
+    assert time.monotonic() - began > 1, "it was watched first"
     assert "process 1 on elsewhere" in events[0].reason
     with pytest.raises(lease.LeaseLost):
         lease.beat(shots.library, epoch)
 
 
-def test_one_that_was_stopped_is_succeeded_and_writes_nothing_when_it_goes_on(shots: Project, quick: None) -> None:
+def test_one_that_was_stopped_is_succeeded_and_writes_nothing_when_it_goes_on(shots: Project) -> None:
     command = [sys.executable, "-c", RUN, str(shots.folder)]
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    first = subprocess.Popen(command, text=True, **pipes)
     assert first.stdout is not None
     assert first.stdout.readline() == "started\n"
     os.kill(first.pid, signal.SIGSTOP)
@@ -315,7 +326,7 @@ def test_one_that_was_stopped_is_succeeded_and_writes_nothing_when_it_goes_on(sh
     assert Processor(shots, InlineExecutor()).run().exposures == 4
     revision, runs = shots.revision, len(shots.runs())
     os.kill(first.pid, signal.SIGCONT)
-    _, errors = first.communicate(timeout=60)
+    _, errors = first.communicate("go on\n", timeout=120)
     assert first.returncode == 1
     assert "succeeded by another one" in errors
     assert (shots.revision, len(shots.runs())) == (revision, runs)
@@ -323,7 +334,7 @@ def test_one_that_was_stopped_is_succeeded_and_writes_nothing_when_it_goes_on(sh
 
 
 RUN = """
-import sys, time
+import sys
 from focusnb import Processor, open_project
 from focusnb.processing.executors import InlineExecutor
 from tests.projects import chain
@@ -334,7 +345,7 @@ processor.submit(chain(project))
 def tell(event):
     if event.kind == "started" and event.name == "a":
         print("started", flush=True)
-        time.sleep(2)
+        sys.stdin.readline()
 
 processor.run(on_event=tell)
 """
@@ -395,16 +406,19 @@ def test_what_is_held_or_cancelled_is_left_alone_by_what_nobody_asked_for(projec
 def test_progress_and_results_of_each_step_are_there_while_the_chain_goes_on(
     project: Project, tmp_path: Path, cluster: LocalCluster
 ) -> None:
-    project.add(write_shots(tmp_path / "camera", a="sleep scale 2\n"))
+    enough = tmp_path / "enough"
+    text = f"await scale {enough}\n"
+    project.add(write_shots(tmp_path / "camera", a=text))
     seen: list[Any] = []
 
     def look() -> None:
         with Project.open(project.folder) as other:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while time.monotonic() < deadline and not seen:
                 table = Queue(other).table()
                 seen.extend(row for row in table.itertuples() if row.state == "running" and row.finished)
                 time.sleep(0.1)
+        enough.touch()
 
     thread = threading.Thread(target=look)
     thread.start()
@@ -413,7 +427,8 @@ def test_progress_and_results_of_each_step_are_there_while_the_chain_goes_on(
     (row,) = seen
     assert row.exposure == "a"
     assert row.worker
-    assert [(step["step"], step["status"], step["values"]["level"]) for step in row.finished] == [("load", "done", 7.0)]
+    ((step, status, level),) = [(step["step"], step["status"], step["values"]["level"]) for step in row.finished]
+    assert (step, status, level) == ("load", "done", len(text) / 2)
     assert Queue(project).table().empty
 
 
@@ -423,8 +438,7 @@ def test_a_running_exposure_can_be_cancelled(project: Project, tmp_path: Path, c
     line = Queue(other)
 
     def cancel() -> None:
-        while statuses(other)["a"] != "running":
-            time.sleep(0.05)
+        wait_until(lambda: statuses(other)["a"] == "running")
         time.sleep(0.5)
         assert line.cancel([1]) == 1
 

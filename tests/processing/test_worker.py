@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import socket
@@ -52,7 +53,11 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     return stand_in
 
 
-def test_words_are_few_the_latest_counts_and_results_gather(tmp_path: Path, stand_in: StandIn) -> None:
+def test_words_are_few_the_latest_counts_and_results_gather(
+    tmp_path: Path, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "MOST_EVENTS_PER_SECOND", 1 / 3600)
+    worker._here.told = -math.inf
     watch = worker._Watch(told(tmp_path, "t"), "secret", stand_in, "topic", CLAIM)
     results = [StepOutcome(name, name, "done") for name in "abc"]
     for number, result in enumerate(results):

@@ -53,6 +53,14 @@ def test_steps_are_ordered_by_what_they_need_not_as_given(project: Project) -> N
     assert Workflow().names == ()
 
 
+def test_a_step_asked_for_comes_with_those_that_make_what_nobody_keeps(project: Project) -> None:
+    assert Workflow.asked(project, ["scale"]).names == ("load", "scale")
+    assert Workflow.asked(project, ["judge"]).names == ("judge",), "what it needs is kept"
+    assert Workflow.asked(project, ["scale", "load"]).names == ("load", "scale")
+    with pytest.raises(ParameterError, match="scale is in the workflow twice"):
+        Workflow.asked(project, ["scale", "scale"])
+
+
 def test_among_free_steps_the_category_decides_then_the_order_given() -> None:
     ctf, first, second = step("c1", category="ctf"), step("s2"), step("s1")
     last = step("p1", needs="x", category="prepare")

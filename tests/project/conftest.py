@@ -7,8 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from focusnb.project import deleting
 from focusnb.project.project import Project
 from tests.projects import make_project, write_shots
+
+
+@pytest.fixture(autouse=True)
+def local_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the tests run, a temporary folder may lie on anything: what is deleted there is waited for as on a disk."""
+    monkeypatch.setattr(deleting, "mount_of", lambda path: ("/", "ext4"))
 
 
 @pytest.fixture

@@ -447,7 +447,7 @@ def test_killed_in_the_middle_it_goes_on(tmp_path: Path) -> None:
     for place in PLACES:
         make_project(tmp_path / place, steps=False).close()
     command = [sys.executable, "-c", KILLED, str(tmp_path), str(fitted), json.dumps(PLACES)]
-    killed = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    killed = subprocess.run(command, capture_output=True, text=True, timeout=250, check=True)
     assert killed.stdout.split() == [str(-signal.SIGKILL)] * len(PLACES)
     for place in PLACES:
         with Project.open(tmp_path / place) as project:

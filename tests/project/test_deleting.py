@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from focusnb.project.deleting import ON_A_NETWORK, STILL, WITHOUT_METADATA, WITH
 from focusnb.project.gathering import ImportReport
 from focusnb.project.project import Project
 from tests.project.test_watching import Watched, mdoc
+from tests.project.trees import write_epu
 from tests.projects import make_project
 from tests.unprivileged import run_as_nobody
 
@@ -76,8 +78,9 @@ def test_it_is_waited_the_longer_the_less_is_known(session: Callable[..., Sessio
     assert one.report.messages == []
 
 
-def test_what_lies_on_a_network_is_waited_for_longer(session: Callable[..., Session]) -> None:
-    one = session(mount=lambda path: ("/mnt", "nfs4"))
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "autofs", "virtiofs", "of which nobody has heard", ""])
+def test_where_others_may_write_it_is_waited_for_longer(session: Callable[..., Session], kind: str) -> None:
+    one = session(mount=lambda path: ("/mnt", kind))
     one.movie("told.tif", mdoc_frames=3)
     assert one.after(STILL * ON_A_NETWORK - 1) == ["told.tif"]
     assert one.after(1) == []
@@ -254,7 +257,74 @@ def test_one_frame_of_a_movie_is_not_deleted_as_if_it_were_an_average(session: C
     one = session()
     one.movie("a.tif", 1, mdoc_frames=40)
     assert len(one.deletion) == 0
-    assert "holds 1 frames and its metadata say 40, so it stays at its source" in one.report.messages[0]
+    assert "holds one frame and its metadata say 40, so it stays at its source" in one.report.messages[0]
+
+
+def cut_after_one_frame(path: Path) -> None:
+    """Let a TIFF movie be as it is when its first directory was written and the second was not yet."""
+    content = bytearray(path.read_bytes())
+    (directory,) = struct.unpack_from("<I", content, 4)
+    (entries,) = struct.unpack_from("<H", content, directory)
+    pointer = directory + 2 + 12 * entries
+    struct.pack_into("<I", content, pointer, 0)
+    path.write_bytes(content)
+    assert complete.read_structure(path).frames == 1
+    assert complete.read_structure(path).whole
+
+
+def by_mdoc(camera: Path) -> str:
+    mdoc(camera / "a.tif", NumSubFrames=40)
+    return "a.tif"
+
+
+def by_epu(camera: Path) -> str:
+    (camera / "a.tif").unlink()
+    (path,) = write_epu(camera / "session", squares=1, holes=1, areas=1).movies
+    cut_after_one_frame(path)
+    return path.name
+
+
+def by_others(camera: Path) -> str:
+    for number in range(2):
+        frames = np.random.default_rng(number).poisson(3, (6, *SHAPE)).astype(np.uint8)
+        write_tiff(camera / f"m{number}.tif", frames, pixel_size=1.25)
+    return "a.tif"
+
+
+def by_nothing(camera: Path) -> str:
+    return "a.tif"
+
+
+@pytest.mark.parametrize("told", [by_mdoc, by_epu, by_others, by_nothing])
+def test_one_frame_of_a_movie_is_never_deleted_by_an_import(
+    watched: Watched, tmp_path: Path, told: Callable[[Path], str]
+) -> None:
+    camera = tmp_path / "camera"
+    frames = np.random.default_rng(9).poisson(3, (6, *SHAPE)).astype(np.uint8)
+    write_tiff(camera / "a.tif", frames, pixel_size=1.25)
+    cut_after_one_frame(camera / "a.tif")
+    name = told(camera)
+    for restart in (False, True):
+        if restart:
+            watched.begin()
+        wait(watched, complete.UNSURE + 2)
+        wait(watched, STILL * WITHOUT_METADATA * WITHOUT_OTHERS)
+        wait(watched, STILL * WITHOUT_METADATA * WITHOUT_OTHERS)
+        assert [path.name for path in camera.rglob("*.tif*") if path.suffix != ".mdoc"] == [name]
+    assert any(name in line and "holds one frame" in line and "stays at its source" in line for line in watched.told)
+
+
+def test_pictures_and_averages_are_deleted(watched: Watched, tmp_path: Path) -> None:
+    camera = tmp_path / "camera"
+    for number, name in enumerate(("picture_a.tif", "picture_b.tif")):
+        write_tiff(camera / name, np.full((1, *SHAPE), number, np.uint8), pixel_size=1.25)
+    write_tiff(camera / "x_Fractions.tiff", np.full((6, 12, 14), 3, np.uint8), pixel_size=1.25)
+    write_mrc(camera / "x.mrc", np.ones((1, 12, 14), np.float32), pixel_size=1.25)
+    write_mrc(camera / "y_avg.mrc", np.ones((1, 14, 16), np.float32), pixel_size=1.25)
+    wait(watched, complete.UNSURE + 12)
+    assert sorted(watched.names) == ["picture_a", "picture_b", "x_Fractions", "y_avg"]
+    wait(watched, STILL * WITHOUT_METADATA * WITHOUT_OTHERS)
+    assert list(camera.iterdir()) == [], watched.told
 
 
 def test_what_may_not_be_deleted_is_told_at_once_in_a_sentence(tmp_path: Path) -> None:
@@ -294,3 +364,18 @@ def test_what_joined_an_exposure_is_deleted_by_a_later_import_too(
         assert project.add(camera, delete_source=True).added == []
         assert list(camera.iterdir()) == []
         assert project.path(1, "image").is_file()
+
+
+def test_metadata_that_come_when_their_movie_was_deleted_are_used(watched: Watched, tmp_path: Path) -> None:
+    folder = tmp_path / "camera" / "Images-Disc1" / "GridSquare_7"
+    folder.mkdir(parents=True)
+    path = folder / "FoilHole_1_Data_2_3_20240831_200551_Fractions.tiff"
+    write_tiff(path, np.full((3, *SHAPE), 3, np.uint8), pixel_size=1.25)
+    wait(watched, complete.WHOLE + 2)
+    wait(watched, STILL * WITHOUT_METADATA * WITHOUT_OTHERS)
+    assert not path.exists()
+    mdoc(path, NumSubFrames=3, TiltAngle=12.5)
+    wait(watched, 6)
+    row = watched.project.table().loc[1]
+    assert (row.tilt_angle, row.voltage, row.square, row.frame_count) == (12.5, 200.0, "7", 3)
+    assert (watched.project.path(1) / "raw" / f"{path.name}.mdoc").is_file()

@@ -29,7 +29,7 @@ from tests.project.trees import (
 )
 from tests.projects import make_project
 
-GAIN_IN_FOLDER = "1 files named like gain, dark or defects were not imported as exposures"
+GAIN_IN_FOLDER = "a file named like gain, dark or defects was not imported as exposure"
 TOMO5_AXIS = "the tilt axis in metadata of Tomo5 is not that of the images and is not used; give --set tilt_axis=..."
 
 TREES: dict[str, tuple[Callable[[Path], Tree], list[str]]] = {
@@ -280,3 +280,34 @@ def test_references_that_metadata_name_are_found_beside_the_movie(tmp_path: Path
         kept = project.facts(1).loc["gain_reference", ["value", "origin"]].tolist()
         assert kept[1] == "metadata"
         assert (project.folder / kept[0]).read_bytes() == Path(str(tree.gain)).read_bytes()
+
+
+def test_several_files_of_metadata_are_told(tmp_path: Path) -> None:
+    path = write_movie(tmp_path / "a.tif", seed=1)
+    for name, voltage in (("a.tif.mdoc", 300), ("a.mdoc", 200)):
+        (tmp_path / name).write_text(f"PixelSpacing = 1.5\nVoltage = {voltage}\n\n[FrameSet = 0]\nNumSubFrames = 3\n")
+    facts, report = gather(path)
+    assert facts["voltage"] == (300, "metadata")
+    assert report.messages == [
+        "a.tif: has several files of metadata; a.tif.mdoc is used, a.mdoc is not; where that is wrong give its facts "
+        "with --set"
+    ]
+
+
+def test_a_comma_in_numbers_of_epu_is_read(tmp_path: Path) -> None:
+    tree = write_epu(tmp_path, squares=1, holes=1, areas=1)
+    ((movie, xml),) = tree.metadata.items()
+    text = xml.read_text()
+    for number in ("8.3E-11", "4.0E+21", "-1.25E-06"):
+        assert number in text
+        text = text.replace(number, number.replace(".", ","))
+    xml.write_text(text)
+    facts, report = gather(movie)
+    assert (facts["pixel_size"][0], facts["exposure_dose"][0], facts["defocus_target"][0]) == (0.83, 40.0, 12500.0)
+    assert report.messages == []
+
+
+def test_a_name_of_several_lines_is_told_in_one() -> None:
+    report = ImportReport()
+    report.tell("is empty\x1b[31m", about="a\nb é.tif")
+    assert report.messages == ["a\\nb é.tif: is empty\\x1b[31m"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import socket
 import subprocess
-import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,10 @@ import numpy as np
 import pytest
 
 from focusnb.errors import FocusError, ParameterError
+from focusnb.io import files
 from focusnb.io.mrc import write_mrc
 from focusnb.io.tiff import write_tiff
-from focusnb.project import deleting, importer, lease, tasks
+from focusnb.project import deleting, importer, lease, placing, storing, tasks
 from focusnb.project.gathering import ImportReport
 from focusnb.project.pairing import Pairing
 from focusnb.project.project import Project
@@ -38,12 +41,14 @@ def movie(path: Path, frames: int = 3, shape: tuple[int, int] = (10, 12), seed: 
     return path
 
 
-def test_what_was_imported_is_not_imported_again(empty: Project, tmp_path: Path) -> None:
+def test_what_was_imported_is_not_imported_again(
+    empty: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = write_shots(tmp_path / "camera", a="1", b="22")
     first = empty.add(folder, folder / "a.tif", folder)
     assert (first.added, first.known) == ([1, 2], 3)
     write_shots(folder, c="333")
-    os.chdir(folder.parent)
+    monkeypatch.chdir(folder.parent)
     second = empty.add("camera", "camera/../camera/b.tif")
     assert (second.added, second.updated, second.known) == ([3], [], 3)
     assert list(empty.table().exposure) == ["a", "b", "c"]
@@ -280,36 +285,44 @@ def test_odd_names_stay_within_the_project(empty: Project, tmp_path: Path) -> No
     assert any("is not UTF-8; rename it" in message for message in report.messages)
 
 
-KILL = """
-import os, sys
-from pathlib import Path
-from focusnb.io import files
-from focusnb.project import importer, storing
-from focusnb.project.gathering import ImportReport
-from focusnb.project.pairing import Pairing
-from focusnb.project.project import Project
+def beside(work: Callable[[], object]) -> int:
+    """Begin work in a process of its own; returns its number. It is a copy of this one, for a new one takes seconds."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        work()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
 
-def die(*arguments, **options):
-    os.kill(os.getpid(), 9)
 
-project, camera, moment = Project.open(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-if moment == "copying":
-    files.hash_file = die
-elif moment == "copied":
-    importer._tell_disagreements = die
-elif moment == "recorded":
+def status_of(child: int) -> int:
+    """Wait for its end: 0 where all was well, the negative number of a signal that ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def import_until_killed(project: Path, camera: Path, moment: str) -> None:
+    def die(*arguments: object, **options: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
     real = storing.write_record
-    storing.write_record = lambda *arguments: (real(*arguments), die())
-project.add(camera)
-"""
+    with Project.open(project) as opened:
+        if moment == "copying":
+            files.hash_file = die
+        elif moment == "copied":
+            importer._tell_disagreements = die
+        elif moment == "recorded":
+            storing.write_record = lambda *arguments: (real(*arguments), die())
+        opened.add(camera)
 
 
 @pytest.mark.parametrize("moment", ["copying", "copied", "recorded"])
 def test_an_import_that_was_killed_is_taken_up_again(empty: Project, tmp_path: Path, moment: str) -> None:
     folder = write_shots(tmp_path / "camera", a="1", b="22")
     empty.close()
-    ended = subprocess.run([sys.executable, "-c", KILL, str(empty.folder), str(folder), moment], check=False)
-    assert ended.returncode == -9
+    assert status_of(beside(lambda: import_until_killed(empty.folder, folder, moment))) == -signal.SIGKILL
     with Project.open(empty.folder) as project:
         assert project.table().empty
         assert project.add(folder).added == [1, 2]
@@ -341,10 +354,8 @@ def test_a_full_disk_leaves_no_half_copied_file(
 def test_two_imports_at_once_import_each_file_once(empty: Project, tmp_path: Path) -> None:
     folder = write_shots(tmp_path / "camera", **{f"shot_{n:02d}": f"{n}" * (n + 1) for n in range(12)})
     empty.close()
-    code = "import sys; from focusnb import open_project; open_project(sys.argv[1]).add(sys.argv[2])"
-    command = [sys.executable, "-c", code, str(empty.folder), str(folder)]
-    both = [subprocess.Popen(command) for _ in range(2)]
-    assert [process.wait() for process in both] == [0, 0]
+    both = [beside(lambda: Project.open(empty.folder).add(folder)) for _ in range(2)]
+    assert [status_of(child) for child in both] == [0, 0]
     with Project.open(empty.folder) as project:
         table = project.table()
         assert sorted(table.exposure) == [f"shot_{n:02d}" for n in range(12)]
@@ -374,6 +385,46 @@ def test_what_another_host_makes_ready_is_left_alone(empty: Project, tmp_path: P
     empty.add(write_shots(tmp_path / "camera", a="1"))
     assert copy.exists()
     assert not left.exists()
+
+
+@pytest.mark.parametrize(("later", "stays"), [(-10.0, True), (10.0, False)])
+def test_what_another_host_made_ready_and_left_is_removed_a_day_later(
+    empty: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: float, stays: bool
+) -> None:
+    stage = empty.folder / "exposures" / ".incoming-elsewhere.part-1-01234567"
+    (stage / "raw").mkdir(parents=True)
+    copy = stage / "raw" / "a.tif"
+    copy.touch()
+    os.utime(copy, (1e9, 1e9))  # a copy has the time of its source, which may be years old
+    written = os.lstat(copy).st_ctime
+    monkeypatch.setattr(placing, "_time_there", lambda folder: written + placing.FORSAKEN + later)
+    report = empty.add(movie(tmp_path / "camera" / "a.tif"))
+    assert (stage.exists(), report.messages) == (stays, [])
+    assert not stays or copy.exists()
+
+
+def test_what_cannot_be_removed_is_told(empty: Project, tmp_path: Path) -> None:
+    exposures = empty.folder / "exposures"
+    stage = exposures / f".incoming-{socket.gethostname()}.part-{2**22 + 1}-01234567"
+    (stage / "raw").mkdir(parents=True)
+    exposures.chmod(0o555)
+    told: list[str] = []
+
+    def sweep() -> list[str]:
+        placing.sweep_stages(empty, told.append)
+        return told
+
+    try:
+        (line,) = run_as_nobody(sweep)
+    finally:
+        exposures.chmod(0o755)
+    assert line == (
+        f"{stage}: was left by an import that is gone and cannot be removed (Permission denied); it holds copies only: "
+        "remove it yourself"
+    )
+    assert stage.exists()
+    placing.sweep_stages(empty)
+    assert not stage.exists()
 
 
 def test_a_group_may_lie_on_another_disk(empty: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

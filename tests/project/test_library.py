@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 import sqlalchemy as sa
@@ -240,12 +240,23 @@ def test_no_library_tells_the_cure(project: Project) -> None:
         Project.open(project.folder)
 
 
+def test_a_folder_that_is_away_is_not_taken_for_one_without_write_access(project: Project) -> None:
+    project.library.reopen()
+    away = project.folder.rename(project.folder.with_name("away"))
+    with pytest.raises(ProjectError, match=r"library\.sqlite: it is not there; bring the project's folder back"):
+        project.flag([1], "gold")
+    away.rename(project.folder)
+    project.flag([1], "gold")
+    assert project.ids(flag="gold") == [1]
+
+
 LOCK = """
 import sqlite3, sys, time
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
 connection.execute("BEGIN IMMEDIATE")
 connection.execute("UPDATE exposures SET comment = 'by the other process'")
 print("locked", flush=True)
+sys.stdin.readline()
 time.sleep(float(sys.argv[2]))
 connection.execute("COMMIT")
 """
@@ -253,11 +264,15 @@ connection.execute("COMMIT")
 
 def test_a_writer_waits_for_another_process(project: Project) -> None:
     path = str(project.folder / "library.sqlite")
-    with subprocess.Popen([sys.executable, "-c", LOCK, path, "2.5"], stdout=subprocess.PIPE) as other:
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", LOCK, path, "1.5"], **pipes) as other:
+        assert other.stdin is not None
         assert other.stdout is not None
         other.stdout.readline()
         assert project.table().comment.isna().all()  # a reader does not wait
         assert other.poll() is None
+        other.stdin.write(b"let it go, but not at once\n")
+        other.stdin.flush()
         project.flag([2], "gold")
         assert other.wait() == 0
     assert list(project.table().comment) == ["by the other process"] * 3

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from focusnb.errors import ParameterError
-from focusnb.project.pairing import Pairing, Shot
+from focusnb.project.pairing import AVERAGE, MOVIE, Pairing, Shot
 
 ROOT = Path("/data/session")
 
@@ -109,3 +109,18 @@ def test_three_roots_named_by_what_is_in_them(tmp_path: Path) -> None:
     assert [str(path) for path in shot.paths] == [
         "/ssd/raw/grid/a.mrc", "/nas/aligned/grid/a.mrc", "/nas/averages/grid/a.mrc"
     ]  # fmt: skip
+
+
+def test_one_frame_is_no_average_where_its_name_says_movie() -> None:
+    found = {
+        Path(f"/c/{name}"): Path("/c") for name in ("a_Fractions.tiff", "a.mrc", "b_raw.tif", "c.tif", "d_sum.tif")
+    }
+    shots = Pairing().shots(found, lambda path: 1, every=True)
+    assert [(shot.main.name, shot.role, [path.name for _, path in shot.others], shot.made) for shot in shots] == [
+        ("a_Fractions.tiff", MOVIE, ["a.mrc"], False),
+        ("b_raw.tif", MOVIE, [], False),
+        ("c.tif", AVERAGE, [], False),
+        ("d_sum.tif", AVERAGE, [], True),
+    ]
+    by_rule = Pairing(["movie=_m"]).shots({Path("/c/a_m.tif"): Path("/c")}, lambda path: 1, every=True)
+    assert by_rule[0].role == MOVIE

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from focusnb.project import lease
 from focusnb.project.browsing import Browser
 from focusnb.project.project import Project
 from focusnb.steps import trust
+from tests.ports import free_port
 from tests.projects import CHAIN, STEPS, process, statuses, write_shots
 
 
@@ -41,9 +41,7 @@ def server() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="focusnb-postgres-"))
     if user:
         shutil.chown(folder, "postgres")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
 
     def run(program: str, *arguments: str) -> None:
         command = [*user, str(programs[-1] / program), *arguments]
@@ -157,7 +155,7 @@ def test_several_clients_and_a_processor_share_a_server(server: str, tmp_path: P
         while any(client.poll() is None for client in clients) and time.monotonic() < deadline:
             processor.run()
         for client in clients:
-            _, errors = client.communicate(timeout=10)
+            _, errors = client.communicate(timeout=60)
             assert client.returncode == 0, errors.decode()
         processor.run()
         assert not {"queued", "running"} & set(statuses(project).values())

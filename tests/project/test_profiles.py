@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from focusnb.errors import ParameterError
@@ -80,7 +80,7 @@ def test_changing_one_leaves_the_others_and_their_remarks(configuration: Path) -
     assert "# the old one\n[talos]" in configuration.read_text()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["a", "b-1", "C_2"]), st.text(min_size=1, max_size=12), st.integers(1, 400)),

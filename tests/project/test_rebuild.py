@@ -87,6 +87,17 @@ def test_what_only_the_old_library_knew_is_taken_from_it(done: Project) -> None:
         assert connection.execute("SELECT count(*) FROM exposures").fetchone() == (4,)
 
 
+def test_of_two_made_again_within_a_second_both_old_ones_are_kept(
+    done: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("focusnb.project.rebuilding.now", lambda: "2026-03-04T05:06:07.890+00:00")
+    done.close()
+    for _ in range(2):
+        rebuild(done.folder)[0].close()
+    kept = sorted(path.name for path in done.folder.glob("library.*.old.sqlite"))
+    assert kept == ["library.2026-03-04T050607.old.sqlite", "library.2026-03-04T050607_2.old.sqlite"]
+
+
 def test_records_that_cannot_be_used_are_told_and_the_others_kept(done: Project, tmp_path: Path) -> None:
     (done.path(1) / "exposure.json").write_text('{"format": 1, "id": 1')
     (done.path(2) / "exposure.json").write_text('["no record"]')

@@ -22,7 +22,7 @@ from focusnb.io.folders import FULL_INTERVAL
 from focusnb.io.movies import open_movie
 from focusnb.io.mrc import write_mrc
 from focusnb.io.tiff import write_tiff
-from focusnb.project import activity, gathering, placing, watching
+from focusnb.project import activity, gathering, placing, threads, watching
 from focusnb.project.deleting import STILL, WITHOUT_METADATA, WITHOUT_OTHERS
 from focusnb.project.finding import find
 from focusnb.project.intake import FOR_A_MOVIE, FOR_A_PARTNER, Space, UnderWay
@@ -576,6 +576,35 @@ def test_a_movie_gets_its_own_section_of_the_mdoc_of_its_series_when_that_is_wri
     assert list(project.table().voltage) == [200, 200]
 
 
+def test_nothing_is_asked_of_a_folder_that_does_not_answer(
+    project: Project, camera: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = write_epu(camera / "movies" / "session", squares=1, holes=1, areas=1)
+    ((recording, xml),) = tree.metadata.items()
+    kept = camera / "xml" / xml.relative_to(camera / "movies")
+    kept.parent.mkdir(parents=True)
+    shutil.move(xml, camera / "xml.kept")
+    watched = Watched(project, camera / "movies", camera / "xml")
+    watched.pass_by(WHOLE + 1)
+    source = make_source({"folders": [camera / "movies", camera / "xml"]})
+    away = [camera / "movies"]
+    watched.watcher.close()
+    watched.watcher = Watcher(project, source, watched.told.append, clock=watched.clock, without=away)
+    shutil.move(camera / "xml.kept", kept)
+    real = os.stat
+
+    def stat(path: Any, **options: Any) -> os.stat_result:
+        assert not str(path).startswith(str(away[0])), "it would be kept there"
+        return real(path, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setattr(os.path, "isfile", lambda path: stat(path) if os.path.lexists(path) else False)
+    watched.pass_by(3)
+    monkeypatch.undo()
+    assert list(project.table().source) == [str(recording)]
+    assert list(project.table().voltage) == [300], "its metadata came to a folder that answers"
+
+
 def test_metadata_in_a_folder_without_recordings_are_read_without_watching(project: Project, camera: Path) -> None:
     tree = write_epu(camera / "movies" / "session", squares=1, holes=1, areas=1)
     (xml,) = tree.metadata.values()
@@ -721,7 +750,7 @@ def test_sources_may_change_while_they_are_watched(project: Project, tmp_path: P
             time.sleep(0.3)
             stop.set()
 
-    watching.watch(project, lambda: sources, told.append, stop, on_added=added, interval=0.02)
+    threads.watch(project, lambda: sources, told.append, stop, on_added=added, interval=0.02)
     assert list(project.table().exposure) == ["a", "b"]
     assert seen == [1, 2]
     (line,) = [line for line in told if "three" in line]
@@ -748,7 +777,7 @@ def test_a_library_that_is_locked_is_waited_for(
         if "import waits" in text:
             lock.execute("ROLLBACK")
 
-    watching.watch(
+    threads.watch(
         other, lambda: [make_source({"folders": [tmp_path / "camera"], "delay": 0})], say, stop,
         on_added=lambda source, ids: stop.set(), interval=0.05,
     )  # fmt: skip

@@ -111,7 +111,7 @@ def test_what_the_machine_did_is_not_the_exposures_fault() -> None:
 
 def test_a_timeout_ends_the_program_and_what_it_started(tmp_path: Path) -> None:
     with pytest.raises(StepError) as caught:
-        programs.run([sys.executable, "-c", FAMILY], folder=tmp_path, timeout=3)
+        programs.run(["sh", "-c", "sleep 600 & echo $$ $! > family.txt; wait"], folder=tmp_path, timeout=3)
     assert "was not done after 3 s and was stopped; give it a longer timeout" in str(caught.value)
     wait_until(lambda: not any(map(is_running, family(tmp_path))))
 
@@ -140,7 +140,7 @@ programs.run([sys.executable, "-c", {FAMILY!r}], folder={str(tmp_path)!r})
     worker = subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
     numbers = family(tmp_path)
     worker.terminate()
-    assert "stopped" in worker.communicate(timeout=30)[1]
+    assert "stopped" in worker.communicate(timeout=60)[1]
     wait_until(lambda: not any(map(is_running, numbers)))
 
 

@@ -376,7 +376,7 @@ class Export(Action):
     def hand_over(self, name: str, rows: int, content: bytes) -> str:
         """Give a written file to the browser; returns what to tell."""
         self._code.download(name, content, _TYPES[Path(name).suffix.removeprefix(".")])
-        return f"{name}: {rows} rows, {len(content) / 1e6:.1f} MB"
+        return f"{name}: {rows:,} {'row' if rows == 1 else 'rows'}, {_size(len(content))}"
 
 
 class ActionBar(Panel):
@@ -504,6 +504,11 @@ class ActionBar(Panel):
                 self._writing = ""
         self._said.value = told
         self._changed()
+
+
+def _size(count: int) -> str:
+    """Bytes in the unit that leaves a number to be read."""
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{max(count / 1e3, 0.1):.1f} kB"
 
 
 def _ids_as_code(ids: Sequence[int]) -> str:

@@ -47,6 +47,7 @@ MOST_GROUPS = 8
 
 # Colours that keep a contrast of 3 with white and with a dark page alike, so that one figure serves both.
 POINT, MARK, LIMIT = "#7b8794", "#2f80d0", "#b7791f"
+FONT = "system-ui, sans-serif"  # that of the page; Bokeh's own is missing on many systems
 FLAG_COLOURS = {"red": "#d9434f", "green": "#2b9a58", "blue": "#4380d3", "gold": "#b08212", "": "#7b8794"}
 STATUS_COLOURS = {
     "new": "#7b8794",
@@ -435,6 +436,7 @@ def _empty(name: str, x_axis: Literal["linear", "datetime"]) -> Drawing:
     plot.toolbar.autohide = True
     plot.toolbar.active_scroll = None  # the wheel scrolls the page until it is asked to zoom
     plot.axis.minor_tick_line_color = None
+    plot.axis.axis_label_text_font = plot.axis.major_label_text_font = FONT
     plot.axis.axis_label_text_font_style = "normal"
     plot.axis.axis_label_text_font_size = "12px"
     plot.axis.major_label_text_font_size = "12px"
@@ -444,6 +446,7 @@ def _empty(name: str, x_axis: Literal["linear", "datetime"]) -> Drawing:
     plot.yaxis[0].formatter = BasicTickFormatter(use_scientific=False)
     if x_axis == "linear":
         plot.xaxis[0].formatter = BasicTickFormatter(use_scientific=False)
+        plot.xaxis[0].ticker.desired_num_ticks = 4  # more would run into each other, as long as numbers may be
     look = {"line_color": LIMIT, "line_dash": "dashed", "line_width": 1.5, "visible": False}
     upright = [Span(dimension="height", location=0, **look) for _ in range(2)]
     across = [Span(dimension="width", location=0, **look) for _ in range(2)]

@@ -93,7 +93,7 @@ class Served:
     def connect(self, kernel: str, **options: Any) -> websocket.WebSocket:
         """Open the websocket of a page's kernel."""
         address = f"ws://localhost:{self.port}/api/kernels/{kernel}/channels"
-        return websocket.create_connection(address, timeout=30, **{"header": KNOWN, **options})
+        return websocket.create_connection(address, timeout=60, **{"header": KNOWN, **options})
 
     def kernels(self) -> list[psutil.Process]:
         """Processes of kernels."""
@@ -102,7 +102,7 @@ class Served:
     def stop(self, number: int = signal.SIGINT) -> int:
         """End it as Ctrl-C does."""
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(120)
 
 
 def _is_kernel(process: psutil.Process) -> bool:
@@ -134,7 +134,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(folder: Path) -> Iterator[Served]:
-    page = Served(folder, "--token", TOKEN)
+    # its page is opened by one test and connected to by another, which a slow machine may reach minutes later
+    page = Served(folder, "--token", TOKEN, before="from focusnb.apps import voila\nvoila.PATIENCE = 3600")
     yield page
     page.stop()
 
@@ -342,7 +343,7 @@ def _send(channel: websocket.WebSocket, kind: str, content: dict[str, Any], *, i
 
 
 def test_kernels_end_with_their_browser_with_themselves_and_with_the_server(folder, light):
-    served = Served(folder, "--token", TOKEN, before=light + "\nvoila.GRACE, voila.PATIENCE = 1, 3")
+    served = Served(folder, "--token", TOKEN, before=light + "\nvoila.GRACE, voila.PATIENCE = 1, 8")
     browser, died = served.connect(served.open_page().kernel), served.open_page().kernel
     other = served.connect(died)
     assert len(served.kernels()) == 2

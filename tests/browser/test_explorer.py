@@ -230,6 +230,80 @@ def test_plots_are_there_where_a_cell_was_run_again_and_its_page_loaded_again(
     page.locator(".fnb-plots-figure .bk-Figure").first.wait_for()
 
 
+def test_explorers_on_one_page_keep_apart(watch: Any, lab: Any, session: Path, tmp_path: Path) -> None:
+    with filled_project(tmp_path / "other", 40) as other:
+        elsewhere = str(other.folder)
+    cells = [f"import focusnb\nfocusnb.explorer({str(folder)!r})" for folder in (session, session, elsewhere)]
+    page = lab.run(watch(size=(1500, 1800)), *cells)
+    page.keyboard.press("Control+b")
+    explorers = page.locator(".fnb-explorer")
+    explorers.nth(2).locator(".fnb-table-row[data-id]").first.wait_for()
+    tables = page.locator(".fnb-table-scroll")
+
+    def names() -> list[str]:
+        return page.locator(".fnb-overview .root > .head .name").all_text_contents()
+
+    page.wait_for_function(
+        "() => { const names = [...document.querySelectorAll('.fnb-overview .root > .head .name')];"
+        " return names.length === 3 && names.every((name) => name.textContent); }"
+    )
+    before = names()
+    assert before[:2] == ["shot_01", "shot_01"]
+    # the cursor of each leads its own views only, also where both show one project
+    tables.nth(0).focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_timeout(1500)
+    assert names() == ["shot_03", *before[1:]]
+    tables.nth(2).focus()
+    page.keyboard.press("ArrowDown")
+    page.wait_for_timeout(1500)
+    assert names()[:2] == ["shot_03", "shot_01"]
+    assert names()[2] != before[2]
+    # ticks are of the project: both tables of it show them, the other one does not
+    tables.nth(1).focus()
+    page.keyboard.press("Space")
+    counts = page.locator(".fnb-table-counts")
+    for place, words in ((0, "1 ticked"), (1, "1 ticked"), (2, "0 ticked")):
+        counts.nth(place).filter(has_text=words).wait_for(timeout=10_000)
+    # one menu is open at a time, and gives the keys back to its own table
+    for place in (0, 1):
+        explorers.nth(place).get_by_role("button", name="View", exact=True).click()
+    assert page.locator(".fnb-table-popup").count() == 1
+    page.keyboard.press("Escape")
+    assert explorers.nth(1).evaluate("(own) => own.contains(document.activeElement)")
+    ids = page.evaluate("() => [...document.querySelectorAll('.fnb-explorer [id]')].map((part) => part.id)")
+    assert len(ids) == len(set(ids)) > 0
+    # a pane that is narrow has them below each other, whatever the window's width
+    sides = "getComputedStyle(own.querySelector('.fnb-explorer-sides'))"
+    columns = f"(own) => {sides}.gridTemplateColumns.split(' ').length"
+    assert explorers.nth(0).evaluate(columns) == 2
+    explorers.nth(0).evaluate("(own) => { own.style.width = '700px'; }")
+    assert explorers.nth(0).evaluate(columns) == 1
+    assert explorers.nth(1).evaluate(columns) == 2
+    # plots of each are drawn
+    for place in (0, 2):
+        explorers.nth(place).get_by_role("tab", name="Plots").click()
+        explorers.nth(place).locator(".fnb-plots-figure .bk-Figure").first.wait_for()
+
+
+def test_what_is_pressed_first_can_be_read_under_the_pointer(watch: Any, dash: Any, session: Path) -> None:
+    page = watch(size=(1500, 1400)).page
+    page.goto(dash(session).address)
+    row(page, 1).wait_for()
+    page.locator(".fnb-action-bar").get_by_role("button", name="Flag", exact=True).click()
+    button = page.locator(".fnb-action-do").get_by_role("button", name="Set", exact=True)
+    look = "(button) => { const style = getComputedStyle(button); return [style.backgroundColor, style.color]; }"
+    page.mouse.move(5, 5)
+    plain = button.evaluate(look)
+    button.hover()
+    page.wait_for_timeout(300)
+    ground, ink = button.evaluate(look)
+    assert ground not in (plain[0], ink)
+    assert not ground.startswith("rgba"), "the accent, not a shade over what lies below"
+    assert ink == plain[1]
+
+
 def test_nothing_that_was_written_is_read_as_html(watch: Any, dash: Any, session: Path) -> None:
     evil = "<img src=x onerror=window.hacked=1>"
     with Project.open(session) as project:

@@ -58,6 +58,20 @@ def test_the_page_shows_the_project_and_follows_it(watch, dash, session, size, d
     assert ground == ("rgb(16, 19, 22)" if dark else "rgb(243, 245, 247)")
 
 
+def test_a_panel_that_is_late_to_begin_is_alive(watch, dash, session):
+    page = watch().page
+    # the module of every widget comes three seconds late, as on a busy machine
+    page.add_init_script(
+        "const make = URL.createObjectURL; const late = 'await new Promise((go) => setTimeout(go, 3000));\\n';"
+        " URL.createObjectURL = (blob) =>"
+        " make(blob.type === 'text/javascript' ? new Blob([late, blob], { type: blob.type }) : blob);"
+    )
+    page.goto(dash(session).address)
+    page.locator(".fnb-table-row[data-id='1']").wait_for()
+    page.locator(".fnb-overview .root > .head .name", has_text="one").wait_for()
+    page.locator(".fnb-details .name", has_text="one").wait_for()
+
+
 def test_a_closed_tab_frees_its_kernel(watch, dash, session):
     server = dash(session)
     children = psutil.Process(server.process.pid).children

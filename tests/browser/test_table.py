@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from focusnb.project.browsing import rows as reading
 from focusnb.project.project import Project
 from tests.browser.table_page import TablePage
 from tests.filled import change_rows, filled_project, plausible, write_rows
@@ -286,6 +287,88 @@ def test_a_comment_of_several_lines_that_was_only_looked_at_stays(open_table: Op
         page.page.get_by_label("Comment", exact=True).press(key)
         settle(page)
     assert project.table().loc[4, "comment"] == "thin\nice "
+
+
+def test_a_comment_may_have_several_lines(open_table: Open, project: Project) -> None:
+    project.comment([4], "thin\nice")
+    page = open_table()
+    page.row(4).click()
+    page.page.keyboard.press("F2")
+    editor = page.page.get_by_label("Comment", exact=True)
+    low = editor.bounding_box()["height"]
+    editor.press("End")
+    page.page.keyboard.press("Shift+Enter")
+    page.page.keyboard.type("and a crack")
+    assert editor.bounding_box()["height"] > low
+    page.page.keyboard.press("Enter")
+    settle(page)
+    assert sorted(project.table().loc[4, "comment"].split("\n")) == ["and a crack", "ice", "thin"]
+    # the last row in sight: what is written into it stays within the table
+    last = page.visible()[-3]
+    page.row(last).click()
+    page.page.keyboard.press("F2")
+    for _ in range(4):
+        page.page.keyboard.press("Shift+Enter")
+    frame, box = (page.page.locator(place).bounding_box() for place in (".fnb-table-frame", ".fnb-table-editor"))
+    assert box["y"] + box["height"] <= frame["y"] + frame["height"]
+    page.page.keyboard.press("Escape")
+
+
+def test_the_keys_go_on_from_what_is_highlighted(open_table: Open) -> None:
+    page = open_table(grouped=True)
+    first = page.table.shown[0]
+    page.push(lambda: page.table.highlight([first], reveal=False))
+    page.grid.focus()
+    page.page.keyboard.press("ArrowDown")
+    settle(page)
+    assert page.table.highlighted == page.table.shown[1:2]
+
+
+def test_a_menu_goes_where_the_page_scrolls_and_gives_the_keys_back(open_table: Open) -> None:
+    page = open_table()
+    page.page.evaluate("document.body.style.height = '3000px'")
+    page.row(3).click(button="right")
+    menu = page.page.locator(".fnb-table-popup")
+    menu.wait_for()
+    page.page.evaluate("window.scrollTo(0, 60)")
+    menu.wait_for(state="detached")
+    page.grid.focus()
+    page.page.keyboard.press("?")
+    menu.wait_for()
+    page.page.evaluate("window.scrollTo(0, 0)")
+    assert menu.count() == 1, "the list of keys is read on"
+    page.page.keyboard.press("Escape")
+    assert page.page.evaluate("document.activeElement.className").startswith("fnb-table-scroll")
+    page.page.get_by_role("button", name="Keys (?)").click()
+    page.page.keyboard.press("Escape")
+    assert page.page.evaluate("document.activeElement.title") == "Keys (?)"
+
+
+def test_the_order_is_right_by_itself_once_very_many_changes_were_read(
+    open_table: Open, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "MANY", 200)
+    monkeypatch.setattr(reading, "CHUNK", 500)
+    page = open_table()
+    page.caption("drift").click()
+    page.page.wait_for_selector("[data-column=drift][aria-sort=ascending]")
+    page.filter("drift").fill("1..5000")
+    expect_foot(page, " of 1,200 shown")
+    with Project.open(project.folder) as other:
+        change_rows(other, {number: {"drift": 3000.0 - number} for number in range(1, 1201)})
+    browser = page.table.browser
+    page.table._catch_up = lambda: None  # type: ignore[method-assign] # part by part, below
+    browser.refresh()
+    assert browser.is_behind
+    page.push(page.table.show)
+    shown = len(page.table.shown)
+    assert shown < 1200, "what was not read yet goes by the values shown"
+    while browser.is_behind:
+        browser.take_behind(browser.fetch_behind((0, 20))())
+        page.push(page.table.show)
+        assert page.visible()[:5] == page.table.shown[:5]
+    assert page.visible()[:3] == [1200, 1199, 1198]
+    expect_foot(page, "1,200 shown")
 
 
 def test_groups_fold_tick_move_and_take_rows_dropped_on_them(open_table: Open, project: Project) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from focusnb.errors import ParameterError
 from focusnb.panels import actions
-from focusnb.panels.actions import ActionBar, _ids_as_code
+from focusnb.panels.actions import ActionBar, _ids_as_code, _size
 from focusnb.processing.queue import Queue
 from tests.projects import make_project, process, write_shots
 
@@ -163,6 +163,21 @@ def test_a_trial_keeps_its_results_apart(bar: ActionBar) -> None:
     assert bar.project.table(trial="mild").verdict.tolist() == ["good", "good"]
 
 
+@pytest.mark.parametrize("trial", ["", "mild"])
+def test_a_step_runs_alone_though_what_it_begins_with_was_not_kept(bar: ActionBar, trial: str) -> None:
+    bar.choose("run")
+    action = bar.actions["run"]
+    action.what.value = "scale"
+    action.again.value = True
+    if trial:
+        action.place.value, action.trial.value = "trial", trial
+    bar.do()
+    process(bar.project)
+    table = bar.project.table(trial=trial) if trial else bar.project.table()
+    assert set(table.status) == {"done"}
+    assert table.scaled.notna().all()
+
+
 def test_again_runs_a_step_that_is_up_to_date(bar: ActionBar) -> None:
     bar.choose("run")
     action = bar.actions["run"]
@@ -205,7 +220,7 @@ def test_a_long_table_is_written_beside_the_page(bar: ActionBar, monkeypatch: py
 
     def encode(frame: pd.DataFrame, format: str) -> bytes:
         threads.append(threading.current_thread())
-        assert go.wait(20)
+        assert go.wait(60)
         if len(threads) == 1:
             raise ParameterError("a sheet of Excel holds fewer rows")
         return real(frame, format)
@@ -255,3 +270,10 @@ def test_ids_are_written_as_they_would_be_typed() -> None:
     many = [7, *range(20, 40), 12, 50]
     assert _ids_as_code(many) == "[7, *range(20, 40), 12, 50]"
     assert eval(_ids_as_code(many)) == many
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(0, "0.1 kB"), (900, "0.9 kB"), (12_345, "12.3 kB"), (1_234_567_890, "1,234.6 MB")]
+)
+def test_a_size_has_the_unit_that_leaves_a_number_to_be_read(count: int, words: str) -> None:
+    assert _size(count) == words

@@ -45,7 +45,10 @@ def test_who_steps_on_waits_for_no_numbers(tmp_path: Path) -> None:
             for exposure in (1, 2, 3):
                 panel.show(exposure)
             assert sent == []
-            await asyncio.sleep(3 * REST)
+            async with asyncio.timeout(60):
+                while not sent:
+                    await asyncio.sleep(REST)
+            await asyncio.sleep(2 * REST)
             assert [message["id"] for message in sent] == [3]
             panel.show(1)
             panel.close()

@@ -107,10 +107,13 @@ def test_a_published_session_gets_stale_goes_away_and_comes_back(session, tmp_pa
     clock.now += 10 * MINUTE
     told = look()
     assert (told["word"], told["since"], told["level"], told["was"]) == ("Stale", made, "warning", "Recording")
+    clock.now += HOUR
+    assert (look()["word"], look()["level"]) == ("Stale", "bad")
+    clock.now -= HOUR
     published.rename(tmp_path / "away")
     told = look()
     assert (told["word"], told["since"], told["level"], told["was"]) == ("Not reachable", made, "bad", "Recording")
-    assert told["sentence"] == "No such file or directory"
+    assert told["sentence"] == "Nothing is there; see that its disk is mounted"
     (tmp_path / "away").rename(published)
     _publish(folder, published, clock)
     assert look()["word"] == "Idle"

@@ -107,7 +107,7 @@ def test_what_changes_while_it_is_read_is_read_again(shown: Project, monkeypatch
 
     def load(tiles: Any) -> Any:
         monkeypatch.setattr(payload, "load", real)
-        assert held.wait(20)
+        assert held.wait(60)
         return real(tiles)
 
     async def look() -> None:

@@ -109,7 +109,7 @@ function render({ model, el }) {
     const { name, flag: colour, status, word, comment } = message.head;
     const marks = h("div", { class: "marks" }, colour ? flag(colour) : null, state(status, word));
     const parts = [h("div", { class: "name" }, name), marks, h("div", { class: "fnb-caption folder" }, message.folder)];
-    if (comment) parts.push(h("div", {}, comment));
+    if (comment) parts.push(h("div", { class: "comment" }, comment));
     head.replaceChildren(...parts);
     showTab();
   }

@@ -134,6 +134,7 @@ export class Body {
       if (marked.has(line[0])) line[1] |= HIGHLIGHTED;
       else line[1] &= ~HIGHLIGHTED;
     }
+    if (this.cursor === null) this.placeCursor();
     this.draw();
   }
 
@@ -149,6 +150,7 @@ export class Body {
     this.changes = this.changes.filter((change) => change.number > marked);
     if (moved) this.follow(shift);
     for (const change of this.changes) this.apply(change);
+    if (this.cursor === null) this.placeCursor();
     if (this.wanted) this.scrollToWanted();
     if (this.pending && this.lineAt(this.pending.line)) this.goTo(this.pending.line, this.pending);
     this.paint();
@@ -346,6 +348,14 @@ export class Body {
     const data = this.lineAt(line);
     if (!data) return null;
     return { line, id: data[0], group: data[0] === null ? data[1] : null };
+  }
+
+  // A table that was just opened has its cursor on what is highlighted, so that the keys go on from there.
+  placeCursor() {
+    const at = this.lines.findIndex((line) => line[0] !== null && line[1] & HIGHLIGHTED);
+    if (at < 0) return;
+    this.cursor = this.place(this.start + at);
+    this.origin = { ...this.cursor };
   }
 
   // Highlight a line, or those from where the range began; mode is replace, add or toggle.

@@ -11,14 +11,13 @@ import POPUPS from "./popups.css";
 import { Status } from "./status.js";
 import STYLES from "./styles.css";
 
-let views = 0;
-
 // What the parts share: the model's messages, the present state, and asking the kernel for something.
 class Table {
   constructor(model, el) {
     this.model = model;
     this.el = el;
-    this.view = `${Date.now().toString(36)}-${(views += 1)}`;
+    // two tables of a page may be made within the same millisecond, each by a module of its own
+    this.view = `${Date.now().toString(36)}-${Math.random().toString(36).slice(2)}`;
     this.columns = [];
     this.state = { version: -1, lines: 0, total: 0, shown: 0, ticked: 0, sort: [], filters: 0, text: "" };
     this.known = false;

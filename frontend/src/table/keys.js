@@ -20,7 +20,7 @@ export const KEYS = [
   ["Ctrl Z", "take the last change back"],
   ["Ctrl C", "copy the highlighted rows"],
   ["Enter", "open the exposure"],
-  ["F2", "write its comment; on a group, rename it"],
+  ["F2", "write its comment, Shift Enter begins a line; on a group, rename it"],
   ["/ or Ctrl F", "look for a text"],
   ["Shift F10", "menu of the row"],
   ["Escape", "highlight nothing"],

@@ -36,6 +36,8 @@ const FLAGS = [
   ["gold", "gold", "O"],
 ];
 
+const MOST_ROWS = 6; // lines of a comment seen at once while it is written
+
 export class Menus {
   constructor(table) {
     this.table = table;
@@ -261,19 +263,26 @@ export class Menus {
     }
     const cell = away ? row.cells[0].cell : row.cells[place].cell;
     if (!away) cell.scrollIntoView({ block: "nearest", inline: "nearest" });
-    this.edit(cell, data[2][place], "Comment", (text) => table.ask("comment", { id: data[0], text }));
+    const keep = (text) => table.ask("comment", { id: data[0], text });
+    this.edit(cell, data[2][place], "Comment", keep, { tag: "textarea" });
   }
 
-  edit(cell, value, label, done) {
+  // A textarea holds several lines: Shift Enter begins one.
+  edit(cell, value, label, done, { tag = "input" } = {}) {
     this.close();
-    const field = h("input", { class: "fnb-input fnb-table-editor", "aria-label": label });
+    const field = h(tag, { class: "fnb-input fnb-table-editor", "aria-label": label });
     field.value = value;
-    const before = field.value.trim(); // a field holds one line: what it cannot hold is no change
+    const before = field.value.trim(); // an input holds one line: what it cannot hold is no change
     const box = cell.getBoundingClientRect();
     const frame = this.table.frame.getBoundingClientRect();
     const width = Math.max(box.width, 220);
     const left = Math.min(box.left - frame.left, frame.width - width - 4);
-    Object.assign(field.style, { left: `${left}px`, top: `${box.top - frame.top}px`, width: `${width}px` });
+    Object.assign(field.style, { left: `${left}px`, width: `${width}px` });
+    const fit = () => {
+      if (tag === "textarea") field.rows = Math.min(field.value.split("\n").length, MOST_ROWS);
+      field.style.top = `${Math.min(box.top - frame.top, frame.height - field.offsetHeight - 4)}px`;
+    };
+    field.addEventListener("input", fit);
     let open = true;
     const end = (keep) => {
       if (!open) return;
@@ -287,6 +296,7 @@ export class Menus {
     const giveUp = () => end(true);
     field.addEventListener("keydown", (event) => {
       event.stopPropagation();
+      if (event.key === "Enter" && event.shiftKey && tag === "textarea") return;
       if (event.key === "Enter" || event.key === "Tab") end(true);
       else if (event.key === "Escape") end(false);
       else return;
@@ -294,6 +304,7 @@ export class Menus {
     });
     field.addEventListener("blur", () => end(true));
     this.table.frame.append(field);
+    fit();
     field.focus({ preventScroll: true });
     field.select();
     setTimeout(() => this.table.scroll.addEventListener("scroll", giveUp));
@@ -442,6 +453,8 @@ export class Menus {
       h("dd", {}, words),
     ]);
     menu.element.append(h("div", { class: "fnb-table-heading" }, "Keys"), h("dl", {}, ...rows));
-    menu.open(this.table.bar.help, { owner: this.table.bar.help });
+    const { help } = this.table.bar;
+    const { scroll } = this.table;
+    menu.open(help, { owner: help, back: document.activeElement === scroll ? scroll : help });
   }
 }

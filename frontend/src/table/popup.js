@@ -18,14 +18,20 @@ export class Popup {
       onkeydown: (event) => this.onKey(event),
       oncontextmenu: claim,
     });
+    // the page, or what the table lies in, went on under it
+    this.scrolled = (event) => {
+      if (this.fleeting && event.target.contains(this.table.el)) this.close(false);
+    };
     this.outside = (event) => {
       if (!this.element.contains(event.target) && !this.owner?.contains(event.target)) this.close(false);
     };
   }
 
   // Show it at a point, or below an element; whole within the window.
-  open(place, { owner = null } = {}) {
+  // `back` has the focus again when it is closed.
+  open(place, { owner = null, back = owner ?? this.table.scroll } = {}) {
     this.owner = owner;
+    this.back = back;
     document.body.append(this.element);
     // light or dark as where it was opened
     this.element.style.colorScheme = getComputedStyle(this.table.el).colorScheme;
@@ -39,6 +45,7 @@ export class Popup {
     this.element.style.top = `${top}px`;
     owner?.setAttribute("aria-expanded", "true");
     setTimeout(() => document.addEventListener("pointerdown", this.outside, true));
+    document.addEventListener("scroll", this.scrolled, { capture: true, passive: true });
     this.focusFirst();
   }
 
@@ -71,10 +78,11 @@ export class Popup {
 
   close(back = true) {
     document.removeEventListener("pointerdown", this.outside, true);
+    document.removeEventListener("scroll", this.scrolled, { capture: true });
     this.owner?.setAttribute("aria-expanded", "false");
     this.element.remove();
     this.table.menus.closed(this);
-    if (back) (this.owner ?? this.table.scroll).focus({ preventScroll: true });
+    if (back) this.back.focus({ preventScroll: true });
   }
 }
 

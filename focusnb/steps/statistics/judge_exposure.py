@@ -283,7 +283,8 @@ def _optics(inputs: JudgeExposure.Inputs, params: JudgeExposure.Params) -> Broke
             yield "defocus", f"Defocus is {mean:.0f} Å, less than {params.defocus_mean_min:g} Å."
     worse: dict[str | None, tuple[str, ...]] = {"ok": ("poor", "failed"), "poor": ("failed",), None: ()}
     if inputs.ctf_quality in worse[params.ctf_quality_min]:
-        yield "ctf", f"The fit of the CTF is {inputs.ctf_quality}, worse than {params.ctf_quality_min}."
+        found = "failed" if inputs.ctf_quality == "failed" else f"is {inputs.ctf_quality}"
+        yield "ctf", f"The fit of the CTF {found}; it is to be {params.ctf_quality_min} at least."
     if _above(inputs.ctf_fit_resolution, params.ctf_fit_resolution_max):
         yield (
             "ctf",

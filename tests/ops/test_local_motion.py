@@ -284,7 +284,8 @@ def test_a_search_that_goes_astray_returns_to_where_it_agreed_best(monkeypatch: 
 
     def swing(self: object, shifts: np.ndarray, coefficients: np.ndarray, local: bool) -> estimate._State:
         begun.append((shifts, coefficients))
-        found = estimate.Measurement(np.zeros((1, 3, 2, 2)), np.ones((1, 3)), significances[len(begun) - 1])
+        significance = significances[len(begun) - 1]
+        found = estimate.Measurement(np.zeros((1, 3, 2, 2)), np.ones((1, 3)), significance, np.ones(4))
         return estimate._State(shifts + 3.0, coefficients + 1.0, 3.0, found, found.steps, shifts, None)
 
     monkeypatch.setattr(estimate._Search, "_step", swing)

@@ -306,7 +306,7 @@ def test_description_of_little_motion() -> None:
 
 def test_maps_of_few_places_are_those_of_a_transform(curve: np.ndarray) -> None:
     spectra = transformed(make_movie(curve[:4]))
-    grid = start._Grid(spectra, 1.0)
+    grid = start.Grid(spectra, 1.0)
     phases = band.move_phases(spectra, 0.5 * curve[:4])
     total = band.sum_moved(spectra, phases)
     weights = np.abs(RNG(8).normal(size=total.shape)).astype(np.float32)

@@ -7,7 +7,7 @@ the trajectory is the most probable one, given how far each frame's measurement 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from focusnb.ops.motion.band import (
     sum_power,
     transform_frames,
 )
+from focusnb.ops.motion.evidence import MOSTLY, Evidence, fine_part
 from focusnb.ops.motion.smoothing import smooth_trajectory
 from focusnb.ops.motion.start import first_trajectory
 
@@ -42,6 +43,7 @@ ROUGH_WAVES = 12.0  # in a small field, which has hardly any frequencies below t
 RING_WIDTH = 4.0  # rings over which signal and noise are smoothed
 LONGEST_STEP = 10.0  # Å a frame may move in one iteration
 SIGNIFICANT = 5.0  # mean overlap of a frame with the others over its noise; aligned noise reaches 4.4
+CLEARLY = 2.0  # times as significant as noise may be, where nothing else is asked of a path
 SETTLING = 6  # iterations after which steps are halved, lest two trajectories alternate
 
 
@@ -54,8 +56,10 @@ class Alignment:
     uncertainty : expected root mean square error of a single measurement before smoothing, pixels
     iterations : done at full resolution
     converged : whether the last iteration changed no shift by more than the tolerance
-    Where the frames have no more in common than noise, all shifts are 0, ``uncertainty`` is infinite and ``converged``
-    False.
+    significance : mean overlap of a frame with the others over its noise
+    fine : part of the overlap at waves so short that a summit beside the right one may have been climbed
+    Where the frames have no more in common than noise, or agree in several places alike, all shifts are 0,
+    ``uncertainty`` is infinite and ``converged`` False.
     """
 
     shifts: FloatArray
@@ -63,6 +67,13 @@ class Alignment:
     uncertainty: float
     iterations: int
     converged: bool
+    significance: float
+    fine: float
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether frames agree, but so weakly or at such short waves that they may do so elsewhere as well."""
+        return is_doubtful(self.significance, self.fine) and bool(np.isfinite(self.uncertainty))
 
 
 @dataclass(frozen=True)
@@ -72,12 +83,19 @@ class _Weights:
     values : (rows, columns) float32
     information : (2, 2) inverse covariance of one frame's measurement of mean strength, 1/px²
     overlap, scatter : expected mean and standard deviation of the weighted overlap of a frame with the others
+    shared : (rows, columns) what frequencies contribute to that overlap, on the host
     """
 
     values: Array
     information: FloatArray
     overlap: float
     scatter: float
+    shared: FloatArray
+
+
+def is_doubtful(significance: float, fine: float) -> bool:
+    """Return whether a path found from one start has to be compared with others, and with none at all."""
+    return fine > MOSTLY or significance < CLEARLY * SIGNIFICANT
 
 
 def estimate_shifts(
@@ -99,10 +117,38 @@ def estimate_shifts(
     """
     binned = bin_frames(frames, pixel_size=pixel_size)
     if len(binned) == 1:
-        return Alignment(np.zeros((1, 2)), np.ones(1), 0.0, 0, True)
+        return Alignment(np.zeros((1, 2)), np.ones(1), 0.0, 0, True, 0.0, 0.0)
     shifts = start_shifts(binned, pixel_size=pixel_size, b_factor=b_factor)
     band = transform_frames(binned, pixel_size=pixel_size, resolution=resolution)
-    return _refine(band, shifts, pixel_size, b_factor, tolerance, iterations)
+    found = refine_shifts(band, shifts, pixel_size, b_factor, tolerance, iterations)
+    if not found.doubtful:
+        return found
+    evidence = Evidence(band, pixel_size)
+    others = other_starts(band, fine=found.fine, pixel_size=pixel_size)
+    tried = [found, *(refine_shifts(band, path, pixel_size, b_factor, tolerance, iterations) for path in others)]
+    worth, best = max(
+        ((evidence.worth(each.shifts, each.uncertainty), each) for each in tried), key=lambda pair: pair[0]
+    )
+    trusted = (
+        worth > 0.0
+        and best.significance >= (1.0 if best is found else CLEARLY) * SIGNIFICANT
+        and not (best.fine > MOSTLY and evidence.slips(best.shifts, shifts))
+    )
+    return best if trusted else _still(best)
+
+
+def other_starts(band: Band, *, fine: float, pixel_size: float) -> list[FloatArray]:
+    """Return further paths (t, 2) to begin a doubtful search from.
+
+    fine : part of the overlap at short waves; where it is large, each frame is looked for with all of them, too
+    """
+    still: FloatArray = np.zeros((len(band), 2))
+    return [still, first_trajectory(band, pixel_size=pixel_size)] if fine > MOSTLY else [still]
+
+
+def _still(found: Alignment) -> Alignment:
+    """Return that nothing is moved: noise alone aligns itself to any path."""
+    return replace(found, shifts=np.zeros_like(found.shifts), uncertainty=float("inf"), converged=False)
 
 
 def start_shifts(binned: BinnedFrames, *, pixel_size: float, b_factor: float | None = None) -> FloatArray:
@@ -115,18 +161,19 @@ def start_shifts(binned: BinnedFrames, *, pixel_size: float, b_factor: float | N
     limit = max(min(pixel_size / ROUGH_RESOLUTION, MANY_WAVES / side), ROUGH_WAVES / side)
     low = transform_frames(coarse, pixel_size=pixel_size, resolution=pixel_size / limit)
     shifts = first_trajectory(low, pixel_size=pixel_size)
-    rough = _refine(low, shifts, pixel_size, b_factor, 0.5 / pixel_size, ROUGH_ITERATIONS)
+    rough = refine_shifts(low, shifts, pixel_size, b_factor, 0.5 / pixel_size, ROUGH_ITERATIONS)
     return rough.shifts if np.isfinite(rough.uncertainty) else shifts
 
 
-def _refine(
+def refine_shifts(
     band: Band, shifts: FloatArray, pixel_size: float, b_factor: float | None, tolerance: float, iterations: int
 ) -> Alignment:
-    """Iterate towards the most probable trajectory."""
+    """Climb from shifts (t, 2) to the most probable trajectory near them, by the frequencies of a band."""
     power = _mean_power(band)
     filtering = np.exp(-0.5 * (b_factor or 0.0) / pixel_size**2 * (band.y[:, None] ** 2 + band.x[None, :] ** 2))
     low_pass = like(band.spectra, filtering.astype(np.float32)) * band.use
     correlation, uncertainty, change, significance = np.zeros(len(band)), float("inf"), float("inf"), 0.0
+    shared: FloatArray = np.zeros(band.ring.shape)
     iteration = 0
     while iteration < iterations and change > tolerance:
         iteration += 1
@@ -137,7 +184,7 @@ def _refine(
         correlation = compared[:, 0] / np.sqrt(np.maximum(compared[:, 3] * compared[:, 4], 1e-30))
         if weights.overlap <= 0.0:
             break
-        significance = float(compared[:, 0].mean()) / weights.scatter
+        significance, shared = float(compared[:, 0].mean()) / weights.scatter, weights.shared
         strength = _strengths(compared[:, 0], weights)
         covariance = np.linalg.inv(weights.information)
         # the others move, too: were each frame to go all the way to them, two frames would change places
@@ -152,10 +199,9 @@ def _refine(
         change = float(np.abs(smoothed - shifts).max())
         uncertainty = float(np.sqrt(2.0 * np.median(variance)))
         shifts = smoothed
-    if significance < SIGNIFICANT:
-        # noise alone aligns itself to any path: an empty field is better not moved at all
-        return Alignment(shifts * 0.0, correlation, float("inf"), iteration, False)
-    return Alignment(shifts, correlation, uncertainty, iteration, change <= tolerance)
+    fine = fine_part(shared, np.hypot(band.y[:, None], band.x[None, :]), pixel_size)
+    found = Alignment(shifts, correlation, uncertainty, iteration, change <= tolerance, significance, fine)
+    return found if significance >= SIGNIFICANT else _still(found)
 
 
 def _mean_power(band: Band) -> FloatArray:
@@ -184,9 +230,10 @@ def _weigh(band: Band, total: Array, power: FloatArray, low_pass: Array) -> _Wei
     y, x = band.y[:, None], band.x[None, :]
     cross = float((told * y * x).sum())
     expected = np.array([[float((told * y * y).sum()), cross], [cross, float((told * x * x).sum())]])
-    overlap = float(((frames - 1.0) * signal[ring] * host).sum())
+    shared = (frames - 1.0) * signal[ring] * host
+    overlap = float(shared.sum())
     variance = 0.5 * (frames - 1.0) * noise[ring] * (noise[ring] + (frames - 1.0) * signal[ring]) * host**2
-    return _Weights(values, expected, overlap, float(np.sqrt(variance.sum())))
+    return _Weights(values, expected, overlap, float(np.sqrt(variance.sum())), shared)
 
 
 def _strengths(overlap: FloatArray, weights: _Weights) -> FloatArray:

@@ -11,8 +11,18 @@ from numpy.typing import NDArray
 
 from focusnb.ops.dose import Dose
 from focusnb.ops.frames import CorrectedFrames
-from focusnb.ops.motion.align import RESOLUTION, SIGNIFICANT, estimate_shifts, start_shifts
-from focusnb.ops.motion.band import bin_frames
+from focusnb.ops.motion.align import (
+    CLEARLY,
+    RESOLUTION,
+    SIGNIFICANT,
+    estimate_shifts,
+    is_doubtful,
+    other_starts,
+    refine_shifts,
+    start_shifts,
+)
+from focusnb.ops.motion.band import BinnedFrames, bin_frames, transform_frames
+from focusnb.ops.motion.evidence import FINE, MOSTLY, Evidence, fine_part
 from focusnb.ops.motion.field import MotionField, place_terms
 from focusnb.ops.motion.local import WORTH, LocalFit, fit_local_motion, gain_by_local_motion
 from focusnb.ops.motion.patches import Patches, cut_patches
@@ -25,6 +35,7 @@ MOST_GROUPS = 120  # frames, or groups of them, that are aligned
 LONGEST_STEP = 6.0  # Å a patch may move in one iteration
 FEW_FRAMES = 2.0  # frames with which twice the significance is asked for
 SWUNG = 0.8  # part of the best significance below which what has not converged went astray
+KEPT = 0.9  # part of what a whole-frame path explains that places which move differently may cost
 MOST_MOVED = 1.5  # Å by which windows may lie wrong before they are cut again
 
 Local = Literal["fitted", "rejected", "off"]
@@ -56,7 +67,8 @@ class MotionEstimate:
     field : the shifts to apply
     local : whether local motion is part of it, was worse than none on data not used for it, or was not asked for
     uncertainty : root mean square error of a frame's measurement before smoothing, pixels; infinite where the frames
-        have no more in common than noise: then nothing is moved; NaN for a single frame
+        have no more in common than noise, or agree in several places alike: then nothing is moved; NaN for a single
+        frame
     converged : whether the last iteration changed no shift by more than the tolerance
     iterations : done over patches
     tracks : None where the field is too small for patches
@@ -118,40 +130,147 @@ def estimate_motion(
     grouped = None if dose is None else Dose(dose.per_frame * size, dose.prior, dose.voltage, dose.factor)
     shifts = start_shifts(binned, pixel_size=pixel_size, b_factor=b_factor)
 
-    def cut(around: FloatArray) -> Patches | None:
-        return cut_patches(binned, around, pixel_size=pixel_size, resolution=resolution, count=patches, dose=grouped)
-
-    windows = cut(shifts)
-    if windows is None and patches is not None:
+    find = _Finder(binned, shape, pixel_size, grouped, local, patches, b_factor, tolerance, iterations)
+    found = find(shifts, resolution)
+    if found is None and patches is not None:
         raise ValueError(
             f"{patches[0]} x {patches[1]} patches are too many for frames of {shape[0]} x {shape[1]} pixels; "
             "ask for fewer"
         )
-    if windows is None:
+    if found is None:
         return _without_patches(frames, pixel_size, b_factor, resolution, tolerance)
-    search = _Search(windows, shape, pixel_size, b_factor, tolerance, iterations)
-    state, done = search.run(shifts, local)
-    if np.abs(state.shifts - windows.taken).max() * pixel_size > MOST_MOVED + 0.5 * binned.factor * pixel_size:
-        windows = cut(state.shifts) or windows
-        search = _Search(windows, shape, pixel_size, b_factor, tolerance, iterations)
-        state, more = search.run(state.shifts, local)
-        done += more
-    verdict: Local = "off" if not local else "fitted" if search.gain(state) > WORTH else "rejected"
-    if verdict == "rejected":
-        state, more = search.run(state.shifts, False)
-        done += more
-    uncertainty = float(np.sqrt(2.0 / np.median(state.measurement.weights.sum(axis=0))))
-    # few frames have found the best of a whole map for each of them
-    if state.measurement.significance < SIGNIFICANT * (1.0 + FEW_FRAMES / len(binned)):
+    few = 1.0 + FEW_FRAMES / len(binned)
+    if found.trusted and is_doubtful(found.significance / few, found.fine):
+        found = find.again(found, shifts, resolution)
+    if not found.trusted:
         # noise alone aligns itself to any path: an empty field is better not moved at all
         still = MotionField(np.zeros((len(frames), 2)), shape)
-        return MotionEstimate(still, "rejected" if local else "off", float("inf"), False, done, None)
+        return MotionEstimate(still, "rejected" if local else "off", float("inf"), False, found.iterations, None)
+    state, verdict = found.state, found.verdict
     starts = np.arange(len(binned)) * size
     middle = 0.5 * (starts + np.minimum(starts + size, len(frames)) - 1.0)
-    tracks = search.tracks(state, middle)
+    tracks = found.search.tracks(state, middle)
     coefficients = state.coefficients if verdict == "fitted" else None
     field = _every_frame(MotionField(state.shifts, shape, coefficients), middle, len(frames))
-    return MotionEstimate(field, verdict, uncertainty, state.change <= tolerance, done, tracks)
+    converged = state.change <= tolerance
+    return MotionEstimate(field, verdict, found.uncertainty, converged, found.iterations, tracks)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Where a search over patches ended.
+
+    fine : part of what frames have in common that is at short waves
+    trusted : whether it is better than no motion
+    """
+
+    search: _Search
+    state: _State
+    verdict: Local
+    iterations: int
+    fine: float
+    trusted: bool
+
+    @property
+    def significance(self) -> float:
+        """Overlap of all frames over what noise alone would scatter by."""
+        return self.state.measurement.significance
+
+    @property
+    def uncertainty(self) -> float:
+        """Root mean square error of a frame's measurement, pixels."""
+        return float(np.sqrt(2.0 / np.median(self.state.measurement.weights.sum(axis=0))))
+
+
+@dataclass(frozen=True)
+class _Finder:
+    """Finds the motion of binned frames from a whole-frame path to begin with."""
+
+    binned: BinnedFrames
+    shape: tuple[int, int]
+    pixel_size: float
+    dose: Dose | None
+    local: bool
+    patches: tuple[int, int] | None
+    b_factor: float | None
+    tolerance: float
+    iterations: int
+
+    def __call__(self, shifts: FloatArray, resolution: float) -> _Found | None:
+        """Return what is found from shifts (t, 2), by frequencies up to a resolution; None where no windows fit."""
+        windows = self._cut(shifts, resolution)
+        if windows is None:
+            return None
+        search = self._search(windows)
+        state, done = search.run(shifts, self.local)
+        pixel_size = self.pixel_size
+        if np.abs(state.shifts - windows.taken).max() * pixel_size > MOST_MOVED + 0.5 * self.binned.factor * pixel_size:
+            windows = self._cut(state.shifts, resolution) or windows
+            search = self._search(windows)
+            state, more = search.run(state.shifts, self.local)
+            done += more
+        verdict: Local = "off" if not self.local else "fitted" if search.gain(state) > WORTH else "rejected"
+        if verdict == "rejected":
+            state, more = search.run(state.shifts, False)
+            done += more
+        overlap = state.measurement.overlap
+        fine = fine_part(overlap, np.arange(len(overlap)) / min(windows.field), pixel_size)
+        # few frames have found the best of a whole map for each of them
+        trusted = state.measurement.significance >= SIGNIFICANT * (1.0 + FEW_FRAMES / len(self.binned))
+        return _Found(search, state, verdict, done, fine, trusted)
+
+    def again(self, found: _Found, start: FloatArray, resolution: float) -> _Found:
+        """Return the likeliest of what is found from several paths, trusted only where it explains more than none.
+
+        found : from the path ``start`` alone
+        """
+        if found.fine > MOSTLY and self.binned.factor > 1:
+            # in coarse pixels a fine ring folds back to where it moves the other way; a large field does without
+            resolution = max(resolution, FINE)
+            found = self(start, resolution) or found
+        band = transform_frames(self.binned, pixel_size=self.pixel_size, resolution=resolution)
+        evidence, least = Evidence(band, self.pixel_size), 1.0
+        if found.fine > MOSTLY:
+            worth, best = evidence.worth(found.state.shifts, found.uncertainty), None
+            for path in (start, *other_starts(band, fine=found.fine, pixel_size=self.pixel_size)):
+                near = refine_shifts(band, path, self.pixel_size, self.b_factor, self.tolerance, self.iterations)
+                if (other := evidence.worth(near.shifts, near.uncertainty)) > worth:
+                    worth, best = other, near.shifts
+            likelier = None if best is None else self._near(best, evidence, resolution)
+            if likelier is not None and likelier.significance > found.significance:
+                elsewhere = np.abs(likelier.state.shifts - found.state.shifts).max() * self.pixel_size > MOST_MOVED
+                found = replace(likelier, iterations=found.iterations + likelier.iterations)
+                # what was looked for all over a map is found more easily in noise
+                least = CLEARLY if elsewhere else 1.0
+        trusted = (
+            found.trusted
+            and found.significance >= least * SIGNIFICANT
+            and evidence.worth(found.state.shifts, found.uncertainty) > 0.0
+            and not (found.fine > MOSTLY and evidence.slips(found.state.shifts, start))
+        )
+        return replace(found, trusted=trusted)
+
+    def _near(self, path: FloatArray, evidence: Evidence, resolution: float) -> _Found | None:
+        """Return what is found from a path that is likelier than others, or the path itself where that is lost."""
+        found = self(path, resolution)
+        if found is None or evidence.gain(found.state.shifts) > KEPT * evidence.gain(path):
+            return found
+        # places that move differently by half a period climb on the wrong side
+        state = replace(found.search.stay(path), change=0.0)
+        return replace(found, state=state, verdict="rejected" if self.local else "off")
+
+    def _cut(self, around: FloatArray, resolution: float) -> Patches | None:
+        return cut_patches(
+            self.binned,
+            around,
+            pixel_size=self.pixel_size,
+            resolution=resolution,
+            count=self.patches,
+            dose=self.dose,
+        )
+
+    def _search(self, windows: Patches) -> _Search:
+        return _Search(windows, self.shape, self.pixel_size, self.b_factor, self.tolerance, self.iterations)
 
 
 class _Search:
@@ -202,6 +321,11 @@ class _Search:
             if best is not None and state.measurement.significance < SWUNG * best.measurement.significance:
                 state = best
         return state, iteration
+
+    def stay(self, shifts: FloatArray) -> _State:
+        """Return the state at whole-frame shifts (t, 2), measured and not moved."""
+        coefficients: FloatArray = np.zeros((len(shifts), 2, 5))
+        return replace(self._step(shifts, coefficients, False), shifts=shifts, coefficients=coefficients)
 
     def _at_patches(self, shifts: FloatArray, coefficients: FloatArray) -> FloatArray:
         terms = place_terms(self.patches.centres[:, 0], self.patches.centres[:, 1], self.shape)

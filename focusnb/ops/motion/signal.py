@@ -37,11 +37,13 @@ class Measurement:
     steps : (p, t, 2, 2) further shift (dy, dx), pixels of the movie, from even and from odd rows of the spectra
     weights : (p, t) inverse variance of a coordinate of the mean of both halves, 1/px²
     significance : overlap of all frames over the standard deviation that noise alone would give it
+    overlap : (rings,) of all frames and patches with the others, as expected from signal and noise
     """
 
     steps: FloatArray
     weights: FloatArray
     significance: float
+    overlap: FloatArray
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def measure_patches(patches: Patches, shifts: FloatArray, *, low_pass: FloatArra
     number, along = patches.ring_sum(patches.use), (2.0 * np.pi) ** 2 * patches.ring_squares()
     steps, weights = np.empty((count, frames, 2, 2)), np.empty((count, frames))
     overlap, expected, variance = np.zeros(frames), np.zeros(frames), np.zeros(frames)
+    by_ring = np.zeros(len(number))
     for p in range(count):
         weight = signal.own[p] / (signal.noise * (signal.noise + signal.seen * signal.own[p]))
         if low_pass is not None:
@@ -79,6 +82,7 @@ def measure_patches(patches: Patches, shifts: FloatArray, *, low_pass: FloatArra
         amplitude = fading * (signal.seen - fading) * signal.own[p] * weight
         information = np.maximum(2.0 * amplitude @ along.T, 1e-12)
         both, likely = compared.sum(axis=1), amplitude @ number
+        by_ring += amplitude.sum(axis=0) * number
         strength = float(np.clip(both[:, 0].sum() / max(float(likely.sum()), 1e-30), *STRENGTHS))
         # the others move, too: were each frame to go all the way to them, two frames would change places
         newton = 2.0 * (1.0 - 1.0 / frames) / (strength * information)
@@ -94,7 +98,7 @@ def measure_patches(patches: Patches, shifts: FloatArray, *, low_pass: FloatArra
     # what a frame lacks in signal it lacks in weight, and its steps are too short
     steps /= relative[None, :, None, None]
     weights *= relative**2
-    return Measurement(steps, weights, float(overlap.mean() / deviation.mean()))
+    return Measurement(steps, weights, float(overlap.mean() / deviation.mean()), by_ring)
 
 
 def _steady(relative: FloatArray, deviation: FloatArray) -> FloatArray:

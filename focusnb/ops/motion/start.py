@@ -30,8 +30,8 @@ def first_trajectory(band: Band, *, pixel_size: float) -> FloatArray:
     frames = len(band)
     if frames == 1:
         return np.zeros((1, 2))
-    weights = _whitening(band)
-    grid = _Grid(band, pixel_size)
+    weights = whitening(band)
+    grid = Grid(band, pixel_size)
     shifts = np.outer(np.arange(frames), _constant_velocity(band, weights, grid))
     for part in ROUNDS:
         width = max(part * frames, 0.7)
@@ -43,7 +43,7 @@ def first_trajectory(band: Band, *, pixel_size: float) -> FloatArray:
     return result
 
 
-def _whitening(band: Band) -> Array:
+def whitening(band: Band) -> Array:
     """Return weights that give each ring the same say."""
     power = ring_sum(band, sum_power(band) * band.use) / len(band)
     count = ring_sum(band, band.use)
@@ -52,7 +52,7 @@ def _whitening(band: Band) -> Array:
     return like(band.spectra, inverse[band.ring]) * band.use
 
 
-def _constant_velocity(band: Band, weights: Array, grid: _Grid) -> FloatArray:
+def _constant_velocity(band: Band, weights: Array, grid: Grid) -> FloatArray:
     """Return the velocity (dy, dx) in pixels per frame that makes all pairs of frames agree best.
 
     Frames are summed in groups; the cross-correlations of all pairs of groups that are as far apart are summed, and
@@ -85,7 +85,7 @@ def _products(groups: Array, lag: int) -> Array:
     return total
 
 
-class _Grid:
+class Grid:
     """Maps of cross-correlation over shifts: one and a half times as many samples as the band needs."""
 
     def __init__(self, band: Band, pixel_size: float) -> None:

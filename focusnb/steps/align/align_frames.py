@@ -58,7 +58,7 @@ class AlignFrames(Step):
 
     name = "align_frames"
     title = "Align the frames"
-    version = "2"
+    version = "3"
     category = "align"
     gpu = "uses"
 
@@ -283,7 +283,7 @@ def _patches(params: AlignFrames.Params, frames: CorrectedFrames) -> tuple[int, 
 
 def _told(estimate: MotionEstimate, pixel_size: float) -> str:
     if np.isinf(estimate.uncertainty):
-        return "The frames have no more in common than noise: they are added as they are"
+        return "The frames have no more in common than noise, or agree in several places: they are added as they are"
     if estimate.local == "rejected":
         return "Local motion explains nothing that whole-frame motion does not: it is left out"
     if estimate.local == "off":

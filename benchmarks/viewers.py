@@ -7,7 +7,9 @@ would, and one real browser among them tells whether the page stays live.
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -27,12 +29,17 @@ from typing import Any
 import _common
 import psutil
 
+from focusnb.monitoring.previews import sheet_names
 from focusnb.monitoring.publish import Publisher
 from focusnb.monitoring.snapshot import SnapshotMaker
 from focusnb.project.project import Project
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.monitoring.conftest import add_shades
 from tests.monitoring.nights import MINUTE, Recorder, make_night, make_project
+
+PREVIEWS = 2000
+"""Images of the night that have a preview; as many as are shown by default."""
 
 PAINT = 3.0
 """Seconds that the issue of the monitor allows one viewer's first paint."""
@@ -68,7 +75,7 @@ def main() -> None:
 @contextmanager
 def recording(folder: Path) -> Iterator[Project]:
     """A project in which a night goes on as this clock does."""
-    night = make_night(9400, hours=8.0, faults=[])
+    night = make_night(9400, hours=12.0, faults=[])
     # a quarter of an hour without a pause lies ahead
     rests = [pause.begin for pause in night.pauses if pause.begin > night.begin + 60 * MINUTE]
     shift = time.time() + 15 * MINUTE - (rests[-1] if rests else night.end)
@@ -80,6 +87,7 @@ def recording(folder: Path) -> Iterator[Project]:
     with make_project(folder) as project:
         recorder, ended = Recorder(project, night), threading.Event()
         recorder.go(time.time())
+        add_shades(project, list(project.ids(status="done"))[-PREVIEWS:])
 
         def go_on() -> None:
             while not ended.wait(2.0):
@@ -125,6 +133,7 @@ def watch_page(project: Project, chromium: Any, folder: Path, viewers: int, seco
             _until(lambda: len(_kernels(process)) == 1, lambda: f"one kernel, but {_kernels(process)}")
             time.sleep(6)
             pages, paints = _open_all(chromium, found[0], viewers)
+            seen = sum(_point(page) for page in pages)
             first = [page.evaluate(_IMAGES) for page in pages]
             used = _observe(process, seconds)
             live = sum(page.evaluate(_IMAGES) > before for page, before in zip(pages, first, strict=True))
@@ -137,6 +146,8 @@ def watch_page(project: Project, chromium: Any, folder: Path, viewers: int, seco
                 "first paint of one, s": round(statistics.mean((one[0][0], again[0])), 2),
                 f"first paint of {viewers} at once, median, s": round(statistics.median(paints), 2),
                 f"first paint of {viewers} at once, slowest, s": round(max(paints), 2),
+                "previews of the session": PREVIEWS,
+                "viewers that saw one": seen,
                 "live at the end": live,
                 **used,
                 "s until their kernels ended": round(time.monotonic() - began, 1),
@@ -187,6 +198,20 @@ def _open_all(chromium: Any, address: str, viewers: int) -> tuple[list[Any], lis
     return pages, [page.evaluate("window.seen") / 1000 for page in pages]
 
 
+def _point(page: Any) -> bool:
+    """Point at an image, and see its preview."""
+    plot = page.locator(".plot canvas").first
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"])
+    preview = page.get_by_role("img", name=re.compile("^Preview$"))
+    try:
+        preview.first.wait_for(timeout=30_000)
+    except Exception:
+        return False
+    return True
+
+
 def _observe(server: psutil.Process, seconds: float) -> dict[str, Any]:
     """Memory and processor time of the server and of its kernels, over a time."""
     before = {kernel.pid: sum(kernel.cpu_times()[:2]) for kernel in _kernels(server)}
@@ -215,7 +240,7 @@ def _until(condition: Any, told: Any, seconds: float = 90.0) -> None:
 def read_published(project: Project, chromium: Any, folder: Path, readers: int, seconds: float) -> dict[str, Any]:
     """Publish every few seconds into a folder that a plain file server shows to so many readers."""
     target, every = folder / "published", 5.0
-    maker, publisher = SnapshotMaker(project), Publisher(str(target))
+    maker, publisher = SnapshotMaker(project, most_previews=None), Publisher(str(target))
     publisher.publish(maker.make())
 
     class Quiet(SimpleHTTPRequestHandler):
@@ -232,22 +257,23 @@ def read_published(project: Project, chromium: Any, folder: Path, readers: int, 
     took: list[float] = []
     failed: list[str] = []
 
-    def read() -> None:
-        known: set[str] = set()
+    def read(number: int) -> None:
+        known, choose = set[str](), random.Random(number)
         _get(f"{address}/index.html")
         while not ended.is_set():
             began = time.monotonic()
             try:
-                text = _get(f"{address}/status.json")
-                for name in set(re.findall(rb"data/[0-9a-f]{32}\.\w+", text)) - known:
+                status = json.loads(_get(f"{address}/status.json"))
+                # of the previews the sheet that is pointed at
+                for name in {*status["files"], choose.choice(sheet_names(status))} - known:
                     known.add(name)
-                    _get(f"{address}/{name.decode()}")
+                    _get(f"{address}/{name}")
             except OSError as error:
                 failed.append(str(error))
             took.append(time.monotonic() - began)
             ended.wait(every)
 
-    threads = [threading.Thread(target=read, daemon=True) for _ in range(readers)]
+    threads = [threading.Thread(target=read, args=(number,), daemon=True) for number in range(readers)]
     page = chromium.new_page()
     began = time.monotonic()
     page.goto(f"{address}/index.html")
@@ -272,6 +298,7 @@ def read_published(project: Project, chromium: Any, folder: Path, readers: int, 
     server.shutdown()
     return {
         "readers": readers,
+        "previews of the session": PREVIEWS,
         "first paint, s": round(paint, 2),
         "live at the end": is_live,
         "rounds": len(took),

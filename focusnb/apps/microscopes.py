@@ -49,7 +49,7 @@ def _of(source: str) -> list[Microscope]:
 def _from_here(microscope: Microscope, folder: Path) -> Microscope:
     """The same, with folders named from the root: a page's kernels work elsewhere."""
     published, project = microscope.published, microscope.project
-    if published is not None and "://" not in published:
+    if published is not None and "://" not in published and not published.startswith("rsync:"):
         published = str((folder / Path(published).expanduser()).absolute())
     return replace(microscope, project=None if project is None else (folder / project).absolute(), published=published)
 

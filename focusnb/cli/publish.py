@@ -107,7 +107,7 @@ def _once(project: Any, address: str, settings: PublishSettings) -> None:
 
     report = Publisher(address).publish(make_snapshot(project, settings=settings, keep=True))
     place, size = shown_address(address), report.bytes / 1e3
-    say(f"Published to {place}: {report.written} files, {size:.0f} kB; open index.html there")
+    say(f"Published to {place}: {report.written} files, {size:.0f} kB; open index.html there, through a web server")
 
 
 def _follow(project: Any, address: str, settings: PublishSettings) -> None:

@@ -8,6 +8,9 @@ published = "https://example.org/glacios"  # or the folder, bucket or address it
 
 from __future__ import annotations
 
+import base64
+import http.client
+import ssl
 import time
 import tomllib
 import urllib.error
@@ -18,13 +21,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from focusnb.errors import FocusError, FormatError, ParameterError
-from focusnb.monitoring.settings import PublishSettings, read_publishing
+from focusnb.errors import FocusError, FormatError, ParameterError, ProgramMissing
+from focusnb.monitoring.settings import PublishSettings, read_publishing, shown_address
 from focusnb.monitoring.snapshot import Fetch, Snapshot, SnapshotMaker, read_file, read_snapshot
+from focusnb.monitoring.targets import missing_package
 from focusnb.project.project import Project
 
 TIMEOUT = 10.0
 """Seconds that a server may take to answer."""
+
+DEADLINE = 60.0
+"""Seconds that it may take to send a file: one that drips for ever must not hold whoever looks."""
+
+GONE = 3600.0
+"""Seconds without news after which something is wrong, whatever the session was."""
 
 _LARGEST = 50_000_000  # bytes of a published file; what is larger is none
 
@@ -61,7 +71,9 @@ def read_microscopes(path: Path) -> list[Microscope]:
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ParameterError(f"{path}: there is no such file; write one with a table for each microscope") from error
+        raise ParameterError(
+            f"{path}: there is no such file or folder; name a project, or write a file with a table for each microscope"
+        ) from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ParameterError(f"{path}: cannot be read as TOML ({error}); correct it") from error
     microscopes = [_microscope(path, name, values) for name, values in found.items()]
@@ -110,6 +122,8 @@ class Microscopes:
         try:
             snapshot = self._snapshot(microscope, files=files)
             seen = glance_at(name, snapshot, self._clock())
+        except FileNotFoundError as error:
+            return self._unknown(microscope, f"{error.filename}: nothing is there; see that its disk is mounted")
         except (FocusError, OSError) as error:
             return self._unknown(microscope, str(error))
         except Exception as error:  # what others publish may be anything: it must not hide the other microscopes
@@ -139,7 +153,7 @@ class Microscopes:
         if last is None:
             return Glance(microscope.name, "unreachable", reason, "bad")
         seen = glance_at(microscope.name, last, self._clock())
-        told = f"Not reachable since {time.strftime('%H:%M', time.localtime(last.made_at))}: {reason}"
+        told = f"Not reachable since {_moment(last.made_at, self._clock())}: {reason}"
         return Glance(microscope.name, "unreachable", told, "bad", seen.age, None, seen.alerts, True, last)
 
 
@@ -149,7 +163,7 @@ def glance_at(name: str, snapshot: Snapshot, now: float) -> Glance:
     state = status["state"]
     stale = snapshot.is_stale(now)
     last = state["last_image"]
-    told = time.strftime("%H:%M", time.localtime(snapshot.made_at))
+    told = _moment(snapshot.made_at, now)
     alerts = sum(alert["recovered"] is None for alert in status["alerts"])
     worst = any(alert["recovered"] is None and alert["severe"] for alert in status["alerts"])
     level = "bad" if worst else "warning" if alerts and state["level"] in ("ok", "idle") else state["level"]
@@ -157,13 +171,18 @@ def glance_at(name: str, snapshot: Snapshot, now: float) -> Glance:
         name,
         "stale" if stale else state["word"],
         f"Stale: last update {told}. It was: {state['sentence']}" if stale else state["sentence"],
-        "warning" if stale else level,
+        ("bad" if now - snapshot.made_at > GONE else "warning") if stale else level,
         None if last is None else max(0.0, now - last),
         status["speed"]["recording"],
         alerts,
         stale,
         snapshot,
     )
+
+
+def _moment(at: float, now: float) -> str:
+    """When it was, by this host's clock; with its day where that may be another one."""
+    return time.strftime("%H:%M" if now - at < 43_200 else "%Y-%m-%d %H:%M", time.localtime(at))
 
 
 def fetch_sheet(microscope: Microscope, snapshot: Snapshot, name: str) -> bytes:
@@ -178,6 +197,11 @@ def fetch_from(address: str) -> Fetch:
     scheme = address.partition("://")[0].lower() if "://" in address else ""
     if scheme in ("http", "https"):
         return lambda name: _fetch_web(address, name)
+    if address.startswith("rsync:"):
+        raise ParameterError(
+            f"{address}: rsync is written to and not read from; name the web server that shows it, sftp://host/path, "
+            "or the folder"
+        )
     if scheme in ("", "file"):
         folder = Path(urllib.parse.unquote(urllib.parse.urlsplit(address).path) if scheme else address).expanduser()
         return lambda name: (folder / name).read_bytes()
@@ -185,18 +209,74 @@ def fetch_from(address: str) -> Fetch:
 
 
 def _fetch_web(address: str, name: str) -> bytes:
-    place = f"{address.rstrip('/').removesuffix('/index.html')}/{urllib.parse.quote(name)}"
+    parts = urllib.parse.urlsplit(address)
+    host = parts.netloc.rpartition("@")[2]
+    folder = f"{parts.scheme}://{host}{parts.path.removesuffix('/index.html').rstrip('/')}"
+    place = f"{folder}/{urllib.parse.quote(name)}"
     request = urllib.request.Request(place, headers={"Cache-Control": "no-cache"})
+    if parts.username:
+        known = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+        # not told to where the server may send us on
+        request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(known.encode()).decode()}")
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-            content: bytes = answer.read(_LARGEST + 1)
+        with _opener().open(request, timeout=TIMEOUT) as answer:
+            content = _read(answer, place)
     except urllib.error.HTTPError as error:
-        raise OSError(f"{place}: the server answers {error.code} ({error.reason})") from error
-    except (urllib.error.URLError, TimeoutError, ValueError) as error:
-        raise OSError(f"{place}: cannot be reached ({getattr(error, 'reason', error)})") from error
-    if len(content) > _LARGEST:
-        raise FormatError(f"{place}: is larger than {_LARGEST / 1e6:.0f} MB and no part of a published session")
+        raise OSError(f"{place}: {_answered(error)}") from error
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+        raise OSError(f"{place}: cannot be reached ({_unreached(error)})") from error
+    if content.lstrip()[:1] == b"<":
+        raise FormatError(
+            f"{place}: the server sends a web page in its place; name the address where status.json lies, and see "
+            "whether it asks to log in"
+        )
     return content
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """What opens web addresses and nothing else, wherever a server sends us on to."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPRedirectHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        urllib.request.UnknownHandler(),
+    ):
+        opener.add_handler(handler)
+    return opener
+
+
+def _read(answer: Any, place: str) -> bytes:
+    """All that a server sends, within bounds of size and time."""
+    until, content = time.monotonic() + DEADLINE, bytearray()
+    while part := answer.read1(1 << 18):
+        content += part
+        if len(content) > _LARGEST:
+            raise FormatError(f"{place}: is larger than {_LARGEST / 1e6:.0f} MB and no part of a published session")
+        if time.monotonic() > until:
+            raise TimeoutError(f"{len(content)} bytes came within {DEADLINE:.0f} s, and no end of them")
+    return bytes(content)
+
+
+def _answered(error: urllib.error.HTTPError) -> str:
+    reason = str(error.reason).splitlines()[0] if error.reason else ""
+    told = f"the server answers {error.code} ({reason})"
+    if error.code in (401, 403):
+        told += "; where it asks for a name and a password, write https://name:password@host/path"
+    return told
+
+
+def _unreached(error: BaseException) -> str:
+    reason = getattr(error, "reason", error)
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return (
+            f"its certificate is not trusted ({reason.verify_message}); have it renewed, or name the file of the one "
+            "that signed it in SSL_CERT_FILE"
+        )
+    return str(getattr(reason, "strerror", None) or reason)
 
 
 def _fetch_bucket(address: str, name: str) -> bytes:
@@ -205,8 +285,11 @@ def _fetch_bucket(address: str, name: str) -> bytes:
     try:
         system, path = fsspec.core.url_to_fs(address, use_listings_cache=False)
         content: bytes = system.cat_file(f"{path}/{name}")
-    except (ImportError, ValueError) as error:
-        raise ParameterError(f"{address}: cannot be read ({error})") from error
+    except ImportError as error:
+        reason = missing_package(address.partition("://")[0].lower(), error)
+        raise ProgramMissing(f"{shown_address(address)}: cannot be read ({reason})") from error
+    except ValueError as error:
+        raise ParameterError(f"{shown_address(address)}: cannot be read ({error})") from error
     except Exception as error:
-        raise OSError(f"{address}/{name}: {type(error).__name__}: {error}") from error
+        raise OSError(f"{shown_address(address)}/{name}: {type(error).__name__}: {error}") from error
     return content

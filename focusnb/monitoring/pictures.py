@@ -31,6 +31,7 @@ PICTURES = {
 """Pictures of the last image, by the names of their products, and their kinds."""
 
 _TOLD = ("defocus_u", "defocus_v", "ctf_fit_resolution", "drift", "iciness", "mean_counts")
+_UNREACHED = "the picture's file cannot be read now"
 _LOOKED_AT = 30  # exposures from the last one back until one that has pictures
 
 
@@ -62,7 +63,8 @@ class LastPictures:
             told.append(description)
             if content is not None:
                 files[description["file"]] = content
-        self._kept = made
+        # a disk that could not be read for a moment leaves no trace on the file: it is tried again next time
+        self._kept = {key: kept for key, kept in made.items() if kept[0]["missing"] != _UNREACHED}
         values = {name: row.get(name) for name in _TOLD if isinstance(row.get(name), int | float)}
         of = {"time": float(session.time[place]), "id": int(row["id"]), "values": values}
         of["name"] = row["exposure"] if settings.names else None
@@ -108,7 +110,9 @@ def _picture(spec: Spec, path: Path, row: dict[str, Any], blur: float) -> tuple[
             content = blurred_png(content, pixel_size=pixel_size or 1.0, cutoff=blur) if blur else plain_png(content)
         else:
             content = plain_png(content)
-    except (OSError, ValueError, FocusError):
+    except OSError:
+        return {**told, "missing": _UNREACHED}, None
+    except (ValueError, FocusError):
         return {**told, "missing": "the picture cannot be read"}, None
     told["file"], told["width"], told["height"] = file_name(content, "png"), *size
     return told, content

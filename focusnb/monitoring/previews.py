@@ -7,7 +7,8 @@ is complete is never written again. A page fetches the one sheet that it needs, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from focusnb.monitoring.pictures import preview_pixel_size
 from focusnb.monitoring.session import Session
 from focusnb.monitoring.settings import PublishSettings
 from focusnb.monitoring.shelf import Shelf
+from focusnb.monitoring.unread import Unread, mark_of
 
 SIDE = 80
 """Pixels of a preview's longer side: at a cut-off of 200 Å all there is of an image of 0.8 µm."""
@@ -61,13 +63,15 @@ class _Sheet(NamedTuple):
 class Previews:
     """Keeps the sheets of a session and makes again those in which something changed.
 
-    shelf : where those that are complete are found again by the next process
+    shelf : where those that are complete are found again by the next process; clock : tells seconds, and when an image
+    whose file could not be read is tried again
     """
 
-    def __init__(self, shelf: Shelf | None = None) -> None:
-        self._shelf = shelf
+    def __init__(self, shelf: Shelf | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._shelf, self._clock = shelf, clock
         self._sheets: dict[int, _Sheet] = {}
         self._cells: dict[_Member, np.ndarray | None] = {}
+        self._unread: Unread[_Member] = Unread(clock=clock)
         self._shelved: set[str] = set()
         self._blur = 0.0
         self._seen: tuple[Any, ...] = ()
@@ -83,13 +87,14 @@ class Previews:
         count = settings.previews if settings.pictures else 0
         if count == 0 or settings.blur != self._blur:
             self._sheets, self._cells, self._blur, self._seen = {}, {}, settings.blur, ()
+            self._unread = Unread(clock=self._clock)
         if count == 0:
             return None, {}
-        if self._seen == (session.revision, count):
+        if self._seen == (session.revision, count) and not self._unread.is_due:
             return self._told
         wanted = _sheets(_members(session, count))
         kept: dict[int, _Sheet] = {}
-        made = 0
+        made = self._try_again(session.project.folder, most)
         for number, members in wanted.items():
             known = self._sheets.get(number)
             if known is None or known.members != members or not known.complete:
@@ -107,6 +112,7 @@ class Previews:
         self._sheets, self._seen = kept, (session.revision, count) if complete else ()
         there = {member for members in wanted.values() for member in members}
         self._cells = {member: cell for member, cell in self._cells.items() if member in there}
+        self._unread.keep(self._cells)
         shown = [sheet for _, sheet in sorted(kept.items()) if sheet.told is not None]
         told = {"each": EACH, "columns": COLUMNS, "blurred_to": settings.blur or None}
         contents = {sheet.told["file"]: sheet.content for sheet in shown if sheet.told is not None}
@@ -116,8 +122,28 @@ class Previews:
     def _make(self, folder: Path, members: Sequence[_Member]) -> int:
         new = [member for member in members if member not in self._cells]
         for member in new:
-            self._cells[member] = _cell(folder / member.path, member.facts, self._blur)
+            self._read(folder, member)
         return len(new)
+
+    def _read(self, folder: Path, member: _Member) -> None:
+        path = folder / member.path
+        mark = mark_of(path)
+        try:
+            self._cells[member] = _cell(path, member.facts, self._blur)
+        except (OSError, ValueError, FocusError) as error:
+            self._cells[member] = None
+            self._unread.note(member, path, mark, unchanging=not isinstance(error, OSError))
+        else:
+            self._unread.forget(member)
+
+    def _try_again(self, folder: Path, most: int | None) -> int:
+        """Read what could not be read before and may be by now; its sheet is then laid anew."""
+        due = self._unread.due(most)
+        for member in due:
+            self._read(folder, member)
+            if self._cells[member] is not None:
+                self._sheets.pop(member.id // EACH, None)
+        return len(due)
 
     def _lay(self, number: int, members: tuple[_Member, ...], known: _Sheet | None) -> _Sheet:
         """Put those previews of a sheet that are made side by side, each in the middle of its cell."""
@@ -202,11 +228,9 @@ def _sheets(members: Sequence[_Member]) -> dict[int, tuple[_Member, ...]]:
 
 
 def _cell(path: Path, facts: tuple[Any, ...], blur: float) -> np.ndarray | None:
-    """The preview of one image; None where it cannot be read, or cannot be blurred to a stated size."""
+    """The preview of one image; None where it cannot be blurred to a stated size.
+
+    OSError, ValueError or FormatError where it cannot be read.
+    """
     row = dict(zip(("width", "height", "pixel_size"), facts, strict=True))
-    try:
-        return thumbnail(
-            read_picture(path), side=SIDE, pixel_size=lambda size: preview_pixel_size(row, size), cutoff=blur
-        )
-    except (OSError, ValueError, FocusError):
-        return None
+    return thumbnail(read_picture(path), side=SIDE, pixel_size=lambda size: preview_pixel_size(row, size), cutoff=blur)

@@ -67,6 +67,7 @@ class Publisher:
         self._clock, self._grace, self._page = clock, grace, page
         self._there: set[str] | None = None
         self._listed = 0.0
+        self._known: set[str] = set()
         self._named: dict[str, float] = {}
         self._before: set[str] = set()
         self._page_written = False
@@ -88,6 +89,8 @@ class Publisher:
         now, began = self._clock(), time.monotonic()
         if self._there is None or not 0 <= now - self._listed < _LISTED:
             self._there, self._listed = self.target.names(), now
+            # where files are gone somebody emptied the place, and the page is gone as well
+            self._page_written &= self._known <= self._there
         written: dict[str, bytes] = {}
         batches = self._missing(snapshot)
         if not self._page_written and self._page is not None:
@@ -106,6 +109,7 @@ class Publisher:
         status = published(_shown(snapshot, self._there))
         self.target.put({STATUS_NAME: status})
         removed = self._remove_old({*snapshot.files, *snapshot.sheets}, now)
+        self._known = set(self._there)
         return Report(len(written) + 1, removed, sum(map(len, written.values())) + len(status))
 
     def _missing(self, snapshot: Snapshot) -> list[dict[str, bytes]]:

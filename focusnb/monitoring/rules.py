@@ -387,18 +387,15 @@ class SilenceRule(Rule):
         if view.last is None or view.cadence is None or len(view.time) < 20 or not view.session.followed:
             return
         # a camera's clock may be put back meanwhile; what has only just come has been recorded as well
-        age = view.now - max(view.last, _arrived(view))
+        age = view.now - max(view.last, view.arrived)
         if age > LOOK_BACK:
             return
         allowed = 60 * self.minutes if self.minutes is not None else silence_allowed(view.cadence)
+        # this host's clock may have been put forward by an hour: silence is what was waited for since
+        age = min(age, view.now - view.steady)
         told = f"No new image for {duration(age)}; usual is one every {duration(view.cadence)}"
         hint = "Usual causes: recording has stopped or finished, the refilling of nitrogen, the import or its network."
         yield Check("silence", age > allowed, told, hint, None, age / 60)
-
-
-def _arrived(view: View) -> float:
-    """When the last image was imported."""
-    return float(np.nanmax(view.session.arrived, initial=-np.inf))
 
 
 def silence_allowed(cadence: float) -> float:
@@ -467,7 +464,7 @@ class ProcessingRule(Rule):
         processed = view.session.processed[np.isfinite(view.session.processed)]
         oldest = float(np.nanmin(view.session.arrived[view.waiting], initial=view.now))
         # what waited before anybody was there to process it waits no longer than they are
-        idle = view.now - max(float(processed.max(initial=0.0)), oldest, view.since)
+        idle = view.now - max(float(processed.max(initial=0.0)), oldest, view.since, view.steady)
         told = f"{waiting} images wait and none was processed for {duration(idle)}"
         hint = "Usual causes: nobody processes the project, the cluster gives no worker, a step hangs."
         yield Check("processing", idle > 60 * self.minutes, told, hint, None, idle / 60)
@@ -501,7 +498,7 @@ class RuleSet:
         """What every rule that is on says of the moment."""
         # what was recorded before, such as finished work, can be cured no more
         past = not (view.session.live or view.session.followed) or (
-            view.last is not None and view.since - max(view.last, _arrived(view)) > OVER
+            view.last is not None and view.since - max(view.last, view.arrived) > OVER
         )
         for rule in self.rules.values():
             if rule.on and not (past and isinstance(rule, _Counted | SilenceRule)):

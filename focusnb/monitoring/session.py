@@ -25,6 +25,7 @@ LIVE = 50
 """Exposures imported last, from which it is told whether import keeps up with recording."""
 
 _STEADY = 60.0  # s; the clocks' difference is taken anew only where it changed by more, so that times stay as they are
+_AHEAD = 60.0  # s; what came so long after now came before this host's clock was put back
 _EARLY = 900.0  # s; an exposure cannot have been recorded so long after it was imported: its clock was set since
 _ZONES = 26 * 3600.0  # s; no two clocks that are right differ by more
 _BURST = 1.5  # s between images, usually; what no camera tells the time of and comes faster was not recorded meanwhile
@@ -60,6 +61,7 @@ class Session:
         self._text: dict[str, list[str | None]] = {name: [] for name in self._texts}
         self._alive: list[bool] = []
         self._identity = np.zeros(256, np.int64)
+        self._put_back = np.zeros(256)  # s by which this host's clock was put back since each exposure was imported
         self._offset: float | None = None
         self._changed_times: list[float] | None = None
         self.ids = np.zeros(0, np.int64)
@@ -67,8 +69,11 @@ class Session:
         self.live, self.followed = True, False
         self._order = np.zeros(0, np.int64)
 
-    def update(self) -> bool:
-        """Read what changed since the last time; returns whether anything did."""
+    def update(self, now: float | None = None) -> bool:
+        """Read what changed since the last time; returns whether anything did.
+
+        now : s since 1970 by this host's clock; what came later than that came before the clock was put back
+        """
         library = self.project.library
         revision = library.revision
         if revision == self.revision:
@@ -80,7 +85,8 @@ class Session:
                 self._alive[self._rows[identity]] = False
                 changed.append(identity)
         self.revision = revision
-        same = self._arrange()
+        same = not self._follow_clock(now)
+        same &= self._arrange(now)
         if not same:
             self._changed_times = None
         elif self._changed_times is not None:
@@ -175,6 +181,7 @@ class Session:
             return
         self._numeric = np.concatenate([self._numeric, np.full_like(self._numeric, np.nan)])
         self._identity = np.concatenate([self._identity, np.zeros_like(self._identity)])
+        self._put_back = np.concatenate([self._put_back, np.zeros_like(self._put_back)])
 
     def _column(self, name: str) -> np.ndarray:
         if name not in self._numbers:
@@ -183,10 +190,30 @@ class Session:
 
     # Times
 
-    def _arrange(self) -> bool:
+    def _follow_clock(self, now: float | None) -> bool:
+        """Bring what came before this host's clock was put back to the clock of now; returns whether it was.
+
+        Else nothing that comes within the next hour would be the last image.
+        """
+        if now is None or self._count == 0:
+            return False
+        imported = self._numeric[: self._count, len(self._numbers)] - self._put_back[: self._count]
+        ahead = np.flatnonzero(imported > now + _AHEAD)
+        if len(ahead) == 0:
+            return False
+        # all that were imported until then, the last of them now; what was brought to a clock before stays, or where
+        # another host imports, whose clock is ahead, it would go farther back with every image
+        before = self._identity[: self._count] <= self._identity[ahead].max()
+        before &= (imported > now + _AHEAD) | (self._put_back[: self._count] == 0)
+        self._put_back[: self._count][before] += imported[ahead].max() - now
+        return True
+
+    def _arrange(self, now: float | None) -> bool:
         """Put the exposures in the order of time; returns whether known times stayed what they were."""
         rows = np.flatnonzero(np.array(self._alive, dtype=bool))
         imported, processed, recorded = self._numeric[rows, len(self._numbers) :].T
+        imported = imported - self._put_back[rows]
+        processed = processed if now is None else np.where(processed > now + _AHEAD, imported, processed)
         before = (self._offset, self.live)
         self._offset, self.live = _clock_offset(imported, recorded, self._offset)
         self.followed |= self.live and _keeps_up(imported, recorded)
@@ -213,7 +240,7 @@ def _clock_offset(imported: np.ndarray, recorded: np.ndarray, known: float | Non
         return 0.0, len(came) < _FEWEST or float(np.median(np.diff(came))) > _BURST
     offset = float(np.median(imported[last] - recorded[last]))
     span = float(np.ptp(imported[last])), float(np.ptp(recorded[last]))
-    caught_up = span[1] > 120 and span[0] < 0.5 * span[1]
+    caught_up = _caught_up(imported[last], recorded[last])
     # days late: a clock that is wrong is so by the same time, and old images come at another pace
     old = abs(offset) > _ZONES and (len(last) < _FEWEST or abs(span[0] - span[1]) > max(30.0, 0.1 * span[1]))
     if caught_up or old:
@@ -224,12 +251,27 @@ def _clock_offset(imported: np.ndarray, recorded: np.ndarray, known: float | Non
     return (known if known is not None and abs(known - offset) < _STEADY else float(round(offset))), True
 
 
+def _caught_up(imported: np.ndarray, recorded: np.ndarray) -> bool:
+    """Whether exposures came far faster than they were recorded."""
+    span = float(np.ptp(recorded))
+    return span > 120 and float(np.ptp(imported)) < 0.5 * span
+
+
 def _last(imported: np.ndarray, recorded: np.ndarray) -> np.ndarray:
-    """The exposures imported last of which both times are known, without single ones whose camera told nonsense."""
+    """The exposures imported last of which both times are known, without single ones whose camera told nonsense.
+
+    Where the camera's clock was put back among them, as when summer time ends, those since then.
+    """
     both = np.flatnonzero(np.isfinite(recorded) & np.isfinite(imported))
     last = both[np.argsort(imported[both], kind="stable")[-LIVE:]]
     late = imported[last] - recorded[last]
-    return last[np.abs(late - np.median(late)) < 86400] if len(last) else last
+    last = last[np.abs(late - np.median(late)) < 86400] if len(last) else last
+    back = np.flatnonzero(np.diff(recorded[last]) < -_EARLY)
+    if len(back) != 1:
+        return last
+    before, since = np.split(last, back + 1)
+    # two sessions that were finished long ago, the later one first, came at once
+    return last if _caught_up(imported[before], recorded[before]) else since
 
 
 def _keeps_up(imported: np.ndarray, recorded: np.ndarray) -> bool:

@@ -37,7 +37,10 @@ SCHEMA = 1
 
 STATUS_NAME = "status.json"
 
+_SET = 60.0  # s by which the clock must have been set to count; it is steered all the time
 _LOOKED_UP = 600.0  # s between two looks at past sessions
+_LARGEST_STATUS = 8_000_000  # bytes; a week of sessions has a tenth, and as JSON it takes many times its size
+_LARGEST_FILES = 200_000_000
 _PATIENCE = 3.0  # refreshes that a reader waits before it calls a state stale
 
 
@@ -102,7 +105,8 @@ def make_snapshot(project: Project, *, settings: PublishSettings | None = None, 
 class SnapshotMaker:
     """Makes snapshots of a project, each at the cost of what changed.
 
-    clock : tells seconds since 1970; disk : measures the disk; most_previews : made anew in one snapshot, None for all;
+    clock : tells seconds since 1970; steady : tells seconds that nobody sets; disk : measures the disk;
+    most_previews : made anew in one snapshot, None for all;
     keep : previews are kept in the project for whoever looks later; others only use what is kept
     """
 
@@ -111,6 +115,7 @@ class SnapshotMaker:
         project: Project,
         *,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] | None = None,
         disk: DiskWatch | None = None,
         most_previews: int | None = ROUND,
         keep: bool = False,
@@ -127,15 +132,29 @@ class SnapshotMaker:
         self._history: tuple[float, list[dict[str, Any]]] | None = None
         self._codes: dict[str, dict[str, int]] = {"square": {}, "hole": {}}
         self._since = clock()
+        # where a clock of its own is given, that one is not set meanwhile
+        self._steady = steady or (time.monotonic if clock is time.time else clock)
+        self._ahead = self._since - self._steady()
+        self._set_at = -math.inf
 
     def view(self) -> states.View:
         """What rules judge: the session as it is now."""
-        self.session.update()
-        return self._view(self._clock())
+        now = self._clock()
+        self.session.update(now)
+        return self._view(now)
 
     def _view(self, now: float) -> states.View:
-        session = self.session
-        return states.View(session, now, self._disk.measure(session), _is_served(self.project), since=self._since)
+        session, ahead = self.session, now - self._steady()
+        if abs(ahead - self._ahead) > _SET:
+            self._ahead, self._set_at = ahead, now
+        return states.View(
+            session,
+            now,
+            self._disk.measure(session),
+            _is_served(self.project),
+            since=self._since,
+            steady=self._set_at,
+        )
 
     def make(self, settings: PublishSettings | None = None, *, view: states.View | None = None) -> Snapshot:
         """Make a snapshot; ``view`` is one just taken with :meth:`view`."""
@@ -223,11 +242,17 @@ def read_snapshot(fetch: Fetch, *, known: Mapping[str, bytes] | None = None, fil
 
     Raises FormatError for what is no state, a newer one, or a file that is not what its name says.
     """
+    content = fetch(STATUS_NAME)
+    if len(content) > _LARGEST_STATUS:
+        raise FormatError(
+            f"{STATUS_NAME}: has {len(content) / 1e6:.0f} MB, a published state at most "
+            f"{_LARGEST_STATUS / 1e6:.0f} MB; publish it again"
+        )
     try:
-        status = json.loads(fetch(STATUS_NAME))
+        status = json.loads(content)
         newer, names = int(status["schema"]) > SCHEMA, [str(name) for name in status["files"]]
         status["made_at"], status["valid_until"], status["state"]["word"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise FormatError(f"{STATUS_NAME}: is no published state ({error}); publish it again") from error
     if newer:
         raise FormatError(
@@ -241,9 +266,15 @@ def read_snapshot(fetch: Fetch, *, known: Mapping[str, bytes] | None = None, fil
     if odd := [name for name in named if not is_file_name(name)]:
         raise FormatError(f"{STATUS_NAME}: names {odd[0]!r}, which is no published file; publish it again")
     contents: dict[str, bytes] = {}
+    size = 0
     for name in names if files else ():
-        content = (known or {}).get(name)
-        contents[name] = read_file(fetch, name) if content is None else content
+        known_content = (known or {}).get(name)
+        contents[name] = read_file(fetch, name) if known_content is None else known_content
+        size += len(contents[name])
+        if size > _LARGEST_FILES:
+            raise FormatError(
+                f"{STATUS_NAME}: names files of more than {_LARGEST_FILES / 1e6:.0f} MB; publish it again"
+            )
     return Snapshot(status, contents)
 
 

@@ -40,12 +40,21 @@ class View:
 
     now : seconds since 1970 by this host's clock; served : whether a process works on the project
     since : from when on it is looked at; what was before happened while nobody watched
+    steady : since when this host's clock has gone evenly; how long ago something before was nobody knows
     """
 
     def __init__(
-        self, session: Session, now: float, disk: Disk | None, served: bool, *, since: float = -math.inf
+        self,
+        session: Session,
+        now: float,
+        disk: Disk | None,
+        served: bool,
+        *,
+        since: float = -math.inf,
+        steady: float = -math.inf,
     ) -> None:
-        self.session, self.now, self.disk, self.served, self.since = session, now, disk, served, since
+        self.session, self.now, self.disk, self.served = session, now, disk, served
+        self.since, self.steady = since, steady
         self.time = session.time
 
     @cached_property
@@ -74,6 +83,21 @@ class View:
         return float(self.time[-1]) if len(self.time) else None
 
     @cached_property
+    def seen(self) -> float | None:
+        """When there was last a sign of recording: an image was recorded, or came that was recorded lately.
+
+        The camera's clock may be put back, as in the night when summer time ends.
+        """
+        if self.last is None or not self.session.live:
+            return self.last
+        return max(self.last, self.arrived)
+
+    @property
+    def arrived(self) -> float:
+        """When the last image was imported."""
+        return float(np.nanmax(self.session.arrived, initial=-np.inf))
+
+    @cached_property
     def cadence(self) -> float | None:
         """Usual seconds between two images, now; None where there are fewer than three."""
         steps = np.diff(self.time[-CADENCE - 1 :])
@@ -99,7 +123,7 @@ def duration(seconds: float) -> str:
 
 def state_of(view: View) -> dict[str, Any]:
     """The state in a word, a sentence, and how bad it is: ok, idle, warning or bad."""
-    last, now = view.last, view.now
+    last, now = view.seen, view.now
     if last is None:
         return _state("empty", "idle", None, "No image has come yet")
     age = max(0.0, now - last)

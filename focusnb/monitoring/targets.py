@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -116,11 +118,13 @@ class SftpTarget:
         self.folder = unquote(parts.path).removeprefix("/~/").rstrip("/") or "."
         user = f"{parts.username}@" if parts.username else ""
         port = ["-P", str(parts.port)] if parts.port else []
-        options = ["-q", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20", *port]
+        # of errors alone it tells why; greetings of the server are none
+        options = ["-o", "LogLevel=ERROR", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20", *port]
         self._command = list(command) if command else ["sftp", *options, "-b", "-", f"{user}{parts.hostname}"]
         self._made = False
 
     def names(self) -> set[str]:
+        self._made = False  # somebody may have removed them
         self._make_folders()
         listed = self._run([f"ls -1 {DATA}"])
         lines = [line.strip() for line in listed.splitlines() if not line.startswith("sftp>")]
@@ -150,13 +154,25 @@ class SftpTarget:
             commands.append(f"-mkdir {_quoted(path)}")
             path += "/"
         _run_program(self._command, self.name, "\n".join(commands) + "\n")
-        self._run([f"-mkdir {DATA}"])
+        try:
+            self._run([f"-mkdir {DATA}"])
+        except Outage as error:
+            if "No such file" not in str(error) and "not a directory" not in str(error):
+                raise
+            raise Outage(
+                f"{self.name}: the folder {self.folder} cannot be made on the server; make it there, or name one "
+                "where this user may write"
+            ) from error
         self._made = True
 
     def _run(self, commands: Sequence[str], *, local: str | None = None) -> str:
         # names are relative to both folders: sftp takes some signs of a path for patterns in some commands only
         told = [f"cd {_quoted(self.folder)}", *commands]
-        return _run_program(self._command, self.name, "\n".join(told) + "\n", folder=local)
+        try:
+            return _run_program(self._command, self.name, "\n".join(told) + "\n", folder=local)
+        except Outage:
+            self._made = False  # the server may come back without them
+            raise
 
 
 class RsyncTarget:
@@ -209,11 +225,12 @@ class BucketTarget:
         scheme = address.partition("://")[0]
         try:
             fsspec.get_filesystem_class(scheme)
-        except (ImportError, ModuleNotFoundError) as error:
-            raise ProgramMissing(f"{self.name}: {error}") from error
+        except ImportError as error:
+            raise ProgramMissing(f"{self.name}: {missing_package(scheme, error)}") from error
         except ValueError as error:
             told = f"{self.name}: {scheme}:// is no place that can be published to ({error})"
             raise ParameterError(told) from error
+        self._cloud = _CLOUDS.get(scheme)
 
     @cached_property
     def _place(self) -> tuple[Any, str]:
@@ -239,7 +256,8 @@ class BucketTarget:
             system, path = self._place
             for name, content in contents.items():
                 # an object of a bucket is there as a whole or not at all
-                system.pipe_file(f"{path}/{name}", content)
+                headers = {} if self._cloud is None else _headers(self._cloud, name)
+                system.pipe_file(f"{path}/{name}", content, **headers)
         except Exception as error:
             raise _outage(self.name, error) from error
 
@@ -253,9 +271,42 @@ class BucketTarget:
             raise _outage(self.name, error) from error
 
 
+_CLOUDS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "abfs": "az", "abfss": "az", "az": "az"}
+
+_PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs", "sftp": "paramiko", "ssh": "paramiko"}
+
+_TYPES = {"html": "text/html; charset=utf-8", "json": "application/json", "png": "image/png"}
+
+
+def _headers(cloud: str, name: str) -> dict[str, Any]:
+    """What a bucket is to tell a browser of a file: its type, or a page would be saved and not shown, and how long
+    it may be kept, or some would keep a state for an hour.
+    """
+    kind = _TYPES.get(name.rpartition(".")[2], "application/octet-stream")
+    keep = "public, max-age=86400, immutable" if name.startswith(f"{DATA}/") else "no-cache"
+    if cloud == "s3":
+        return {"ContentType": kind, "CacheControl": keep}
+    if cloud == "gs":
+        return {"content_type": kind, "fixed_key_metadata": {"cache_control": keep}}
+    return {"content_settings": {"content_type": kind, "cache_control": keep}}
+
+
+def missing_package(scheme: str, error: ImportError) -> str:
+    """What fsspec misses for addresses of this kind, and how to install it."""
+    package = _PACKAGES.get(_CLOUDS.get(scheme, scheme))
+    return f"{error}: pip install {package}" if package else str(error)
+
+
 def _outage(name: str, error: BaseException) -> Outage:
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return Outage(f"{name}: cannot be published to ({reason})")
+
+
+_CURES = {
+    "Host key verification failed": "; log in there once with ssh, and accept its key",
+    "Permission denied (": "; give the server this user's key with ssh-copy-id",
+    '" failed: No such file': "; make the folder there first: rsync makes only the last one of a path",
+}
 
 
 def _quoted(path: str) -> str:
@@ -266,14 +317,23 @@ def _quoted(path: str) -> str:
 def _run_program(command: Sequence[str], name: str, commands: str, *, folder: str | None = None) -> str:
     if shutil.which(command[0]) is None:
         raise ProgramMissing(f"{name}: {command[0]} is not installed; install it, or publish to a folder or bucket")
-    try:
-        ended = subprocess.run(
-            list(command), input=commands, cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise Outage(f"{name}: {shlex.join(command[:1])} took longer than {PATIENCE:.0f} s") from error
-    if ended.returncode != 0:
-        said = [line.strip() for line in ended.stderr.splitlines() if line.strip()]
-        told = "; ".join(said)[:400] or f"exit status {ended.returncode}"
-        raise Outage(f"{name}: cannot be published to ({told})")
-    return ended.stdout
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        list(command), stdin=pipe, stdout=pipe, stderr=pipe, cwd=folder, text=True, start_new_session=True
+    ) as program:
+        try:
+            out, errors = program.communicate(commands, PATIENCE)
+        except BaseException as error:
+            # ssh, which it started, may wait for a silent server for ever, and holds what is read here
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(program.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                told = f"{name}: {shlex.join(command[:1])} took longer than {PATIENCE:.0f} s"
+                raise Outage(told) from error
+            raise
+    if program.returncode != 0:
+        said = [line.strip() for line in errors.splitlines() if line.strip()]
+        told = "; ".join(said)[:400] or f"exit status {program.returncode}"
+        cure = next((cure for sign, cure in _CURES.items() if sign in told), "")
+        raise Outage(f"{name}: cannot be published to ({told}){cure}")
+    return out

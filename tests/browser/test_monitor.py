@@ -104,7 +104,7 @@ def test_two_microscopes_at_a_glance_and_one_in_depth(watch: Callable[..., Any],
     assert page.locator(".card").count() == 2
     card = page.get_by_role("button", name="titan1")
     assert "titan1" in card.locator(".name").inner_text()
-    card.get_by_text(re.compile("^Recording|^Idle since")).first.wait_for()
+    card.get_by_text(re.compile("^Recording|^Idle for")).first.wait_for()
     card.locator("img").wait_for()
     first = card.locator(".age b").inner_text()
     page.wait_for_function("old => document.querySelector('.card .age b').textContent !== old", arg=first)
@@ -265,12 +265,12 @@ def test_a_published_session_goes_away_and_comes_back(watch: Callable[..., Any],
     card = page.get_by_role("button", name="glacios")
     away = site.published.with_name("away")
     site.published.rename(away)
-    card.get_by_text("Not reachable since").wait_for()
+    card.get_by_text("Not reachable for").wait_for()
     assert str(site.published.parent) not in page.locator(".night").inner_text()
     assert page.title().startswith("▲ ")
     away.rename(site.published)
     site.publish()
-    card.get_by_text("Not reachable since").wait_for(state="detached")
+    card.get_by_text("Not reachable for").wait_for(state="detached")
 
 
 def test_an_alert_becomes_the_headline(watch: Callable[..., Any], tmp_path: Path):

@@ -30,7 +30,7 @@ SETTINGS = PublishSettings(title="Titan 1", refresh=5)
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
-    """A plain file server over ``tmp_path/web``."""
+    """A plain file server over ``tmp_path/web``; named before ``watch``, so that no window is left without it."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *arguments: object) -> None:
@@ -66,7 +66,7 @@ def scroll_from(page: Any, plot: str) -> None:
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_the_page_follows_what_is_published(
-    watch: Callable[..., Any], address: str, tmp_path: Path, size: tuple[int, int]
+    address: str, watch: Callable[..., Any], tmp_path: Path, size: tuple[int, int]
 ) -> None:
     with make_project(tmp_path / "secret-sample") as project:
         recorder = Recorder(project, _night_to_now(9301, hours=3.0, faults=[]))
@@ -114,7 +114,7 @@ def test_the_page_follows_what_is_published(
 
 
 def test_a_preview_that_could_not_be_fetched_comes_when_the_network_is_back(
-    watch: Callable[..., Any], address: str, tmp_path: Path
+    address: str, watch: Callable[..., Any], tmp_path: Path
 ) -> None:
     """A sheet that is complete keeps its name all night, and a page may stay open for days."""
     with make_project(tmp_path / "night") as project:
@@ -162,3 +162,41 @@ def test_a_preview_that_could_not_be_fetched_comes_when_the_network_is_back(
         Publisher(str(tmp_path / "web")).publish(later)
     page.clock.fast_forward(11_000)
     page.locator("#tip").wait_for(state="hidden")
+
+
+@pytest.mark.parametrize(
+    ("ago", "words", "level"),
+    [(0.0, None, None), (600.0, "No news for 10 min", "warning"), (7300.0, "No news for 2.0 h", "bad")],
+)
+def test_a_state_that_grew_old_says_so_in_words_and_colour(
+    address: str, watch: Callable[..., Any], tmp_path: Path, ago: float, words: str | None, level: str | None
+) -> None:
+    with make_project(tmp_path / "night") as project:
+        Recorder(project, _night_to_now(9302, hours=1.0, faults=[])).go(time.time() - MINUTE)
+        maker = SnapshotMaker(project, clock=lambda: time.time() - ago)
+        Publisher(str(tmp_path / "web")).publish(maker.make(SETTINGS))
+    page = watch(size=PHONE, dark=True).page
+    page.goto(address)
+    page.locator("#numbers .number").first.wait_for()
+    band = page.locator("#stale")
+    if words is None:
+        assert not band.is_visible()
+        return
+    assert words in band.inner_text()
+    assert band.get_attribute("data-level") == level
+    assert band.locator(".shape").is_visible()
+    assert page.locator("#state").inner_text().startswith("It was: ")
+    assert band.bounding_box()["y"] < page.locator("#state").bounding_box()["y"]
+    assert float(page.locator("main").evaluate("e => getComputedStyle(e).opacity")) < 1
+
+
+def test_a_page_opened_from_a_disk_says_what_it_needs(watch: Callable[..., Any], tmp_path: Path) -> None:
+    with make_project(tmp_path / "night") as project:
+        Publisher(str(tmp_path / "web")).publish(make_snapshot(project, settings=SETTINGS))
+    window = watch(size=PHONE)
+    window.context.unroute("**/*")
+    window.page.goto((tmp_path / "web" / "index.html").as_uri())
+    window.page.get_by_text("open it from a web server").wait_for()
+    assert not window.page.locator("#state").is_visible()
+    # a browser tells the console of what it does not read
+    window.complaints.clear()

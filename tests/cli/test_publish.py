@@ -144,7 +144,7 @@ def test_a_process_that_serves_publishes_and_sends(folder: Path, tmp_path: Path,
     began = shell("serve", folder, "--workers", 0)
     assert began.status == 0, began.err
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not (received and (tmp_path / "out" / "status.json").is_file()):
             assert time.monotonic() < deadline, (folder / "logs" / "serve.log").read_text()
             time.sleep(0.05)

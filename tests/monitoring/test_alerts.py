@@ -17,6 +17,7 @@ from focusnb.monitoring.alerts import AGAIN, CLAIM, EVERYTHING, AlertBook
 from focusnb.monitoring.quantities import Limit
 from focusnb.monitoring.rules import Check, CountsRule, DriftRule, Rule
 from tests.unprivileged import run_as_nobody
+from tests.waiting import wait_until
 
 NOW = 1_790_000_000.0
 DRIFT = Check("drift.far", True, "12 of the last 15 images drifted", "the stage", "drift", 77.0, Limit(None, 50.0))
@@ -125,7 +126,7 @@ def test_several_processes_write_at_once(book: AlertBook) -> None:
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(30)
+        worker.join(120)
         assert worker.exitcode == 0
     alerts = book.all(NOW)
     assert sorted(alert.key for alert in alerts) == [f"drift.{turn}" for turn in range(10)]
@@ -143,8 +144,7 @@ def _write_until_killed(folder: Path) -> None:
 def test_a_process_that_is_killed_leaves_a_book_that_can_be_written(book: AlertBook) -> None:
     worker = multiprocessing.get_context("fork").Process(target=_write_until_killed, args=(book.folder.parent,))
     worker.start()
-    while len(book.all(NOW)) < 5:
-        pass
+    wait_until(lambda: len(book.all(NOW)) >= 5)
     os.kill(worker.pid or 0, signal.SIGKILL)
     worker.join()
     count = len(book.all(NOW))

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
 import json
 import shutil
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from focusnb.errors import ParameterError
-from focusnb.monitoring.microscopes import Microscope, Microscopes, read_microscopes
+from focusnb.monitoring import microscopes
+from focusnb.monitoring.microscopes import Microscope, Microscopes, fetch_from, read_microscopes
 from focusnb.monitoring.publish import Publisher
 from focusnb.monitoring.settings import PublishSettings, write_publishing
+from focusnb.monitoring.snapshot import published
 from tests.monitoring.conftest import Recorded
 
 
@@ -84,3 +93,109 @@ def test_a_state_that_makes_no_sense_hides_no_other_microscope(recorded: Recorde
     assert (odd.word, odd.level) == ("unreachable", "bad")
     assert "cannot be understood" in odd.sentence
     assert good.snapshot is not None
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """A web server that is not what it should be."""
+
+    def do_GET(self) -> None:
+        kind, _, name = self.path.strip("/").partition("/")
+        if kind == "on":
+            self.send_response(302)
+            self.send_header("Location", f"/state/{name}")
+            self.end_headers()
+        elif kind in ("circle", "elsewhere"):
+            self.send_response(302)
+            self.send_header("Location", "/circle/x" if kind == "circle" else "ftp://127.0.0.1/x")
+            self.end_headers()
+        elif kind == "locked" and self.headers["Authorization"] != "Basic bmlnaHQ6d2F0Y2g=":
+            self.send_error(401)
+        elif kind == "drip":
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while not self.server.ended.wait(0.02):  # type: ignore[attr-defined]
+                    self.wfile.write(b" ")
+        else:
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                self.wfile.write(self.server.answers[kind])  # type: ignore[attr-defined]
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(recorded: Recorded) -> Iterator[Any]:
+    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    made.ended = threading.Event()  # type: ignore[attr-defined]
+    state = published(recorded.maker().make(PublishSettings()))
+    made.answers = {  # type: ignore[attr-defined]
+        "state": state,
+        "locked": state,
+        "html": b"<!doctype html>\n<title>Please log in</title>",
+        "deep": b"[" * 100_000,
+        "list": b"[1, 2]",
+        "large": b" " * 9_000_000,
+        "huge": b" " * 50_000_001,
+    }
+    thread = threading.Thread(target=made.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield made
+    made.ended.set()  # type: ignore[attr-defined]
+    made.shutdown()
+    made.server_close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("html", "sends a web page in its place"),
+        ("deep", "is no published state"),
+        ("list", "is no published state"),
+        ("large", "a published state at most 8 MB"),
+        ("huge", "larger than 50 MB"),
+        ("circle", "answers 302"),
+        ("elsewhere", "unknown url type: ftp"),
+        ("locked", "write https://name:password@host/path"),
+        ("drip", "no end of them"),
+    ],
+)
+def test_a_server_that_sends_something_else_is_told_and_hides_no_other(
+    server: Any, monkeypatch: pytest.MonkeyPatch, kind: str, message: str
+) -> None:
+    monkeypatch.setattr(microscopes, "DEADLINE", 0.3)
+    place = f"http://127.0.0.1:{server.server_address[1]}"
+    others = [Microscope("bad", published=f"{place}/{kind}"), Microscope("good", published=f"{place}/state")]
+    bad, good = Microscopes(others).glance(files=False)
+    assert bad.word == "unreachable"
+    assert message in bad.sentence
+    assert good.word != "unreachable"
+
+
+def test_a_server_that_sends_on_or_asks_for_a_password_is_read(server: Any) -> None:
+    port = server.server_address[1]
+    for address in (f"http://127.0.0.1:{port}/on/", f"http://night:watch@127.0.0.1:{port}/locked/index.html"):
+        assert json.loads(fetch_from(address)("status.json"))["schema"] == 1
+    with pytest.raises(OSError, match="401") as told:
+        fetch_from(f"http://night:wrong@127.0.0.1:{port}/locked")("status.json")
+    assert "wrong" not in str(told.value)
+
+
+def test_a_certificate_that_is_not_trusted_is_told_with_the_cure(server: Any, tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem"]
+    subprocess.run([*command, "-subj", "/CN=titan"], check=True, capture_output=True, cwd=tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    seen = Microscopes([Microscope("t", published=f"https://127.0.0.1:{server.server_address[1]}/state")]).look("t")
+    assert "self-signed" in seen.sentence
+    assert "SSL_CERT_FILE" in seen.sentence
+
+
+def test_what_cannot_be_read_from_is_told() -> None:
+    with pytest.raises(ParameterError, match="written to and not read from"):
+        fetch_from("rsync:host:/srv/titan")

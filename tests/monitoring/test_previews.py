@@ -14,12 +14,14 @@ import pytest
 from PIL import Image
 
 from focusnb.io.images import write_png
-from focusnb.monitoring import previews
+from focusnb.monitoring import blur, pictures, previews
 from focusnb.monitoring.blur import power_beyond
 from focusnb.monitoring.previews import EACH, SIDE, Previews, sheet_names
 from focusnb.monitoring.session import Session
 from focusnb.monitoring.settings import PublishSettings
+from focusnb.monitoring.shelf import Shelf
 from focusnb.monitoring.snapshot import SnapshotMaker, make_snapshot
+from focusnb.monitoring.unread import LONGEST
 from focusnb.ops import preview
 from focusnb.project.project import Project
 from tests.monitoring.conftest import Recorded, _micrograph, add_shades, shade
@@ -31,7 +33,8 @@ class Desk:
     """A session and its previews, asked again and again."""
 
     def __init__(self, project: Project) -> None:
-        self.session, self.previews = Session(project), Previews()
+        self.now = 0.0
+        self.session, self.previews = Session(project), Previews(clock=lambda: self.now)
 
     def look(self, settings: PublishSettings = BLURRED, most: int | None = None) -> tuple[Any, dict[str, bytes]]:
         self.session.update()
@@ -153,6 +156,79 @@ def test_what_cannot_be_read_has_none_and_what_was_made_anew_is_seen(recorded: R
     assert third not in desk.cells()
 
 
+def test_one_that_could_not_be_read_is_tried_again_ever_less_often(
+    recorded: Recorded, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third, good = done(recorded.project, 5)[:4]
+    add_shades(recorded.project, [first, second, third, good])
+    paths = [recorded.project.path(identity) / "image_after.png" for identity in (first, second, third)]
+    whole = [path.read_bytes() for path in paths]
+    paths[0].write_bytes(whole[0][: len(whole[0]) // 2])
+    paths[1].unlink()
+    unreached = {paths[2]}
+    tried: list[Any] = []
+
+    def read(path: Any) -> bytes:
+        tried.append(path)
+        if path in unreached:
+            raise OSError(5, "Input/output error")
+        return blur.read_picture(path)
+
+    monkeypatch.setattr(previews, "read_picture", read)
+    assert {first, second, third, good} & set(desk.cells()) == {good}
+    tried.clear()
+    for _ in range(3000):
+        desk.now += 30.0
+        desk.look()
+    assert set(tried) == unreached, "what is half there or not there is looked at, and not read"
+    assert len(tried) < 40
+    # whatever was wrong, an hour after it is well again the preview is there, though the session did not go on
+    paths[0].write_bytes(whole[0])
+    paths[1].write_bytes(whole[1])
+    unreached.clear()
+    desk.now += LONGEST
+    assert {first, second, third, good} <= set(desk.cells())
+    tried.clear()
+    desk.now += LONGEST
+    assert desk.look()[1] is desk.look()[1]
+    assert not tried
+
+
+def test_what_could_be_read_later_is_kept_for_the_next_process(recorded: Recorded) -> None:
+    project = recorded.project
+    broken, *others = done(project, 3 * EACH)
+    add_shades(project, [broken, *others])
+    path = project.path(broken) / "image_after.png"
+    whole = path.read_bytes()
+    path.write_bytes(b"half")
+    clock = [0.0]
+    session, seen = Session(project), Previews(Shelf(project.folder, write=True), clock=lambda: clock[0])
+    session.update()
+    before = seen.update(session, BLURRED, most=None)[1]
+    path.write_bytes(whole)
+    clock[0] += LONGEST
+    told, after = seen.update(session, BLURRED, most=None)
+    assert len(set(after) - set(before)) == 1
+    number = broken // EACH * EACH
+    [sheet] = [sheet for sheet in told["sheets"] if sheet["first"] == number]
+    assert sheet["there"] >> broken - number & 1
+    assert list(project.folder.glob(f"monitoring/previews/*-{sheet['file'][5:]}"))
+
+
+def test_a_last_image_that_could_not_be_read_for_a_moment_comes(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maker = recorded.maker()
+
+    def fail(path: Any) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pictures, "read_picture", fail)
+        assert {told["file"] for told in maker.make().status["pictures"]} == {None}
+    assert all(told["file"] for told in maker.make().status["pictures"] if told["missing"] != "not made yet")
+
+
 def test_only_what_changed_is_made_again(recorded: Recorded, desk: Desk) -> None:
     project = recorded.project
     everything = done(project, 5 * EACH)
@@ -206,8 +282,8 @@ def test_the_micrograph_of_the_fixture_has_fine_texture() -> None:
     assert power_beyond(picture[:, :, 0].astype(float), pixel_size=2880 / 512, cutoff=200) > 100
 
 
-@pytest.mark.parametrize("blur", [200.0, 0.0])
-def test_whatever_a_preview_is_the_session_is_shown(recorded: Recorded, desk: Desk, blur: float) -> None:
+@pytest.mark.parametrize("cutoff", [200.0, 0.0])
+def test_whatever_a_preview_is_the_session_is_shown(recorded: Recorded, desk: Desk, cutoff: float) -> None:
     """A broken file must not end the watch: decoders raise what is no OSError, and a pipe is waited for."""
     *odd, good, last = done(recorded.project, 8)
     add_shades(recorded.project, [*odd, good])
@@ -226,10 +302,10 @@ def test_whatever_a_preview_is_the_session_is_shown(recorded: Recorded, desk: De
     paths[4].mkdir()
     with open(paths[5], "r+b") as file:
         file.truncate(2 << 30)
-    assert set(desk.cells(PublishSettings(blur=blur))) == {good, last}
+    assert set(desk.cells(PublishSettings(blur=cutoff))) == {good, last}
     for broken in (paths[0], paths[2]):
         (recorded.project.path(last) / "image_after.png").write_bytes(broken.read_bytes())
-        status = recorded.maker().make(PublishSettings(blur=blur)).status
+        status = recorded.maker().make(PublishSettings(blur=cutoff)).status
         [told] = [picture for picture in status["pictures"] if picture["name"] == "micrograph_preview"]
         assert told["missing"] == "the picture cannot be read"
         assert status["counts"]["images"] > 100

@@ -7,6 +7,10 @@
   const pieces = new Map(); // file -> its data: what is past is fetched once
   const WIDE = 176; // px of a preview
   const WORDS = { a: "accepted", f: "flagged", w: "waiting", x: "failed" };
+  const PATIENCE = 30000; // ms until a file that does not come is given up, and all is asked for again
+  const GONE = 3600; // s without news after which something is wrong, whatever the session was
+  const FROM_DISK = location.protocol === "file:"; // from where a browser reads no other file
+  const DISK = "Opened from a disk, this page can show nothing: open it from a web server, such as 'python -m http.server' in its folder";
   const REST = 120; // ms that the pointer rests until a sheet of previews is fetched: what it passes over is not
   const AGAIN = 10000; // ms until a sheet that could not be had is tried again
   const MOST_SHEETS = 24; // that are held at once, each half a megabyte when it is drawn
@@ -50,10 +54,17 @@
     const now = Date.now() / 1000, stale = status && now > status.valid_until;
     show("stale", stale || !reached);
     if (status && (stale || !reached)) {
-      $("stale").textContent = stale ? `Stale: last update ${moment(status.made_at)}` : `Cannot be reached; last update ${moment(status.made_at)}`;
+      const last = `last update ${moment(status.made_at)}`;
+      const what = stale ? `No news for ${duration(now - status.made_at)}` : "Cannot be reached";
+      // why matters to whoever holds the phone: here it is its own network
+      const why = !stale ? "it is tried again" : reached ? "nothing newer is published" : "it cannot be reached now";
+      $("stale-text").replaceChildren(what, element("small", {}, `${last[0].toUpperCase()}${last.slice(1)}; ${why}`));
+      $("stale").dataset.level = stale && now - status.made_at > GONE ? "bad" : "warning";
     } else if (!reached) {
-      $("stale").textContent = "The session cannot be reached; it is tried again";
+      $("stale-text").textContent = FROM_DISK ? DISK : "The session cannot be reached; it is tried again";
     }
+    show("state", status || reached);
+    document.querySelector("main").classList.toggle("old", Boolean(stale)); // numbers of hours ago look like it
     if (!status) return;
     const band = $("state"), state = status.state;
     const open = status.alerts.filter((alert) => alert.recovered === null), severe = open.some((alert) => alert.severe);
@@ -362,7 +373,9 @@
   // fetching
 
   async function get(name, fresh) {
-    const response = await fetch(fresh ? `${name}?t=${Date.now()}` : name, { cache: fresh ? "no-store" : "default" });
+    // a phone that changes its network may wait for an answer for minutes, and would ask for nothing newer meanwhile
+    const options = { cache: fresh ? "no-store" : "default", signal: AbortSignal.timeout(PATIENCE) };
+    const response = await fetch(fresh ? `${name}?t=${Date.now()}` : name, options);
     if (!response.ok) throw new Error(`${name}: ${response.status}`);
     return response.json();
   }
@@ -372,8 +385,8 @@
     try {
       const next = await get("status.json", true);
       if (next.schema > SCHEMA) {
-        $("footer").textContent = "Published by a newer version: load this page again.";
-        location.reload();
+        $("footer").textContent = "Published by a newer version; this page is loaded again until it is of that version too.";
+        setTimeout(() => location.reload(), 30000); // a server between may keep the old page for a while
         return;
       }
       const wanted = next.series.pieces.map((piece) => piece.file).concat(next.series.older ? [next.series.older.file] : []);

@@ -4,24 +4,28 @@ import { h } from "../common/dom.js";
 import { state } from "../common/icons.js";
 import { count, duration, moment, number, percent, withUnit } from "./words.js";
 
+const GONE = 3600; // s without news after which something is wrong, whatever the session was; as microscopes.GONE
 const SHAPES = { ok: "done", idle: "queued", warning: "warning", bad: "failed" };
 
 // What is shown of a card at a moment: a state that should have been renewed by now is stale, whoever says so.
 export function present(card, now) {
-  if (card.valid_until === null || now <= card.valid_until || card.word === "Not reachable" || card.word === "Stale") return card;
-  return { ...card, word: "Stale", since: card.made_at, level: card.level === "bad" ? "bad" : "warning", shape: "warning", was: card.word };
+  if (card.valid_until === null || now <= card.valid_until || card.word === "Not reachable") return card;
+  const level = card.level === "bad" || now - card.made_at > GONE ? "bad" : "warning";
+  if (card.word === "Stale") return { ...card, level };
+  return { ...card, word: "Stale", since: card.made_at, level, shape: "warning", was: card.word };
 }
 
-function headline(card) {
+// How long says more to who is tired than since when.
+function headline(card, now) {
   if (card.headline && card.word === "Recording") return card.headline;
-  return card.since === null ? card.word : `${card.word} since ${moment(card.since)}`;
+  return card.since === null ? card.word : `${card.word} for ${duration(now - card.since)}`;
 }
 
 function told(card) {
   const old = card.word === "Stale" || card.word === "Not reachable";
-  if (card.word === "Stale") return `Nothing new is published. It was: ${card.was.toLowerCase()}${card.sentence ? `, ${card.sentence.charAt(0).toLowerCase()}${card.sentence.slice(1)}` : ""}`;
+  if (card.word === "Stale") return `Nothing newer than of ${moment(card.made_at)} is published. It was: ${card.was.toLowerCase()}${card.sentence ? `, ${card.sentence.charAt(0).toLowerCase()}${card.sentence.slice(1)}` : ""}`;
   if (card.headline && card.word === "Recording") return `Recording. ${card.sentence}`;
-  return old && card.was ? `${card.sentence}. It was: ${card.was.toLowerCase()}` : card.sentence;
+  return old && card.was ? `${card.sentence}. Last seen ${moment(card.made_at)}. It was: ${card.was.toLowerCase()}` : card.sentence;
 }
 
 function ageOf(card, now) {
@@ -67,7 +71,7 @@ export function head(card, store, now, { title = true } = {}) {
       "div",
       { class: "band", dataset: { level: shown.level }, role: "status" },
       state(SHAPES[shown.level] ?? "new", ""),
-      h("div", {}, title ? h("span", { class: "name" }, shown.name, shown.subtitle ? h("span", { class: "fnb-caption" }, ` ${shown.subtitle}`) : null) : null, h("strong", {}, headline(shown)), told(shown) ? h("span", { class: "told" }, told(shown)) : null),
+      h("div", {}, title ? h("span", { class: "name" }, shown.name, shown.subtitle ? h("span", { class: "fnb-caption" }, ` ${shown.subtitle}`) : null) : null, h("strong", {}, headline(shown, now)), told(shown) ? h("span", { class: "told" }, told(shown)) : null),
     ),
     alertList(shown.alerts, 3),
   ];
@@ -119,11 +123,11 @@ export function makeGlance(place, store, onOpen) {
       const kept = cards.get(card.name) ?? { element: h("button", { type: "button", class: "card", onclick: () => onOpen(card.name) }), key: "" };
       const shown = present(card, now);
       const arrived = card.picture ? store.picture(card.picture.file) : "";
-      const key = JSON.stringify([shown, arrived]);
+      const key = JSON.stringify([shown, headline(shown, now), arrived]);
       if (key !== kept.key) {
         kept.element.replaceChildren(...head(card, store, now).parts.filter(Boolean));
         kept.element.dataset.level = shown.level;
-        kept.element.setAttribute("aria-label", `${card.name}: ${headline(shown)}`);
+        kept.element.setAttribute("aria-label", `${card.name}: ${headline(shown, now)}`);
         kept.key = key;
       }
       const age = kept.element.querySelector(".age b");
@@ -131,12 +135,15 @@ export function makeGlance(place, store, onOpen) {
       if (!cards.has(card.name)) list.append(kept.element);
       cards.set(card.name, kept);
     }
-    const bad = all.map((card) => present(card, now)).filter((card) => card.level === "bad" || card.level === "warning");
+    const rank = { bad: 0, warning: 1 };
+    const bad = all.map((card) => present(card, now)).filter((card) => card.level in rank).sort((a, b) => rank[a.level] - rank[b.level]);
     summary.hidden = all.length < 2;
     summary.dataset.level = bad.some((card) => card.level === "bad") ? "bad" : bad.length ? "warning" : "ok";
-    const who = bad.length === all.length ? `All ${all.length}` : bad.map((card) => card.name).join(", ");
-    const text = bad.length ? `${who} ${bad.length > 1 ? "need" : "needs"} a look` : "All is well";
-    if (summary.textContent !== text) summary.replaceChildren(state(SHAPES[summary.dataset.level], text));
+    const who = bad.length === all.length ? `All ${all.length} need` : `${bad.length} of ${all.length} ${bad.length > 1 ? "need" : "needs"}`;
+    const text = bad.length ? `${who} a look` : "All is well";
+    // the worst first; the cards stay where they are, or a finger would meet another one
+    const names = bad.length && bad.length < all.length ? bad.map((card) => card.name).join(", ") : "";
+    if (summary.textContent !== text + names) summary.replaceChildren(state(SHAPES[summary.dataset.level], text), ...(names ? [h("small", {}, names)] : []));
   }
 
   return { show };

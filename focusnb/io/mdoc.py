@@ -53,23 +53,28 @@ class Section:
 
     def numbers(self, key: str) -> list[float]:
         """Return a key's value as numbers, empty where it is missing or not of numbers that a microscope has."""
-        try:
-            # 1,25 is a number as some languages write it; 1, 25 and 1.5,25.5 are two
-            text = _DECIMAL_COMMA.sub(r"\1.\2", self.text(key) or "")
-            values = [float(word) for word in text.replace(",", " ").split()]
-        except ValueError:
-            return []
-        return values if all(abs(value) <= _LARGEST for value in values) else []
+        text = self.text(key) or ""
+        # a list that is one word, as 5760,4092, has its comma between two numbers
+        return _numbers(text if len(text.split()) == 1 else _DECIMAL_COMMA.sub(r"\1.\2", text))
 
     def number(self, key: str) -> float | None:
         """Return a key's first number, None where there is none."""
-        values = self.numbers(key)
+        # 1,25 is a number as some languages write it; 1, 25 and 1.5,25.5 are two
+        values = _numbers(_DECIMAL_COMMA.sub(r"\1.\2", self.text(key) or ""))
         return values[0] if values else None
 
     @property
     def movie(self) -> str | None:
         """The file name of the frames, from a path that is usually of Windows."""
         return file_name(self.text("SubFramePath"))
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        values = [float(word) for word in text.replace(",", " ").split()]
+    except ValueError:
+        return []
+    return values if all(abs(value) <= _LARGEST for value in values) else []
 
 
 @dataclass(frozen=True)

@@ -78,20 +78,24 @@ class Queue:
     def ask(self, exposures: Iterable[int], *, steps: Sequence[str] = (), **options: Any) -> int:
         """Queue steps by name for exposures, or without any the whole workflow of each exposure's kind.
 
-        With named steps come those that make what they need and nobody keeps, as corrected frames. ``options`` are
-        those of :meth:`submit`. Returns how many exposures wait for it. Raises ParameterError for steps that would
-        overwrite for good what the project's own workflow makes.
+        With named steps come those that make, of an exposure of its kind, what they need and nobody keeps, as corrected
+        frames. ``options`` are those of :meth:`submit`. Returns how many exposures wait for it. Raises ParameterError
+        for steps that would overwrite for good what the project's own workflow makes.
         """
-        ids = list(exposures)
-        if steps:
-            workflow = Workflow.asked(self.project, steps)
-            if options.get("trial") is None:
+        workflows = {
+            kind: Workflow.asked(self.project, steps, kind) if steps else Workflow.of(self.project, kind)
+            for kind in self.project.mode.steps
+        }
+        if steps and options.get("trial") is None:
+            for workflow in workflows.values():
                 workflow.check_beside(self.project)
-            return self.submit(workflow, ids, **options)
-        kinds: dict[str, list[int]] = {}
-        for exposure in self.project.exposures(ids):
-            kinds.setdefault(exposure.kind, []).append(exposure.id)
-        return sum(self.submit(Workflow.of(self.project, kind), members, **options) for kind, members in kinds.items())
+        members: dict[str, list[int]] = {}
+        ids = list(exposures)
+        kinds = {exposure.id: exposure.kind for exposure in self.project.exposures(ids)}
+        for identity in ids:
+            if identity in kinds:
+                members.setdefault(kinds[identity], []).append(identity)
+        return sum(self.submit(workflows[kind], chosen, **options) for kind, chosen in members.items())
 
     def checked_params(self, params: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         """Choices by step, texts among them, as their declarations want them; ParameterError tells all faults."""

@@ -37,20 +37,24 @@ class Workflow:
         return cls(*(project.step(name) for name in names))
 
     @classmethod
-    def asked(cls, project: Project, names: Iterable[str]) -> Workflow:
+    def asked(cls, project: Project, names: Iterable[str], kind: str) -> Workflow:
         """The workflow of steps asked for by name, with those of the project that make what they need and nobody keeps.
 
         Without them a step that begins with, say, corrected frames could not be run alone.
+
+        kind : of the exposures (movie or image). What is made of another kind only comes where a step cannot do
+            without it: its maker then says what is wrong
         """
         chosen = list(names)
-        usual = [Workflow.of(project, kind) for kind in project.mode.steps]
+        others = {name: maker for other in project.mode.steps for name, maker in cls.of(project, other).makers.items()}
+        usual = cls.of(project, kind).makers
         made = {spec.name for name in chosen for spec in project.step(name).makes()}
         waiting = list(chosen)
         while waiting:
             needs = project.step(waiting.pop()).needs()
-            for value in [spec.name for spec in needs if spec.kind == "transient"]:
-                maker = next((workflow.makers[value] for workflow in usual if value in workflow.makers), None)
-                if value in made or maker is None:
+            for spec in [spec for spec in needs if spec.kind == "transient"]:
+                maker = usual.get(spec.name) or (others.get(spec.name) if spec.required else None)
+                if spec.name in made or maker is None:
                     continue
                 chosen.append(maker)
                 waiting.append(maker)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -351,6 +352,12 @@ class Importer:
     def _enter(self, path: Path, source: str, draft: _Draft) -> Known:
         """Move the files of a new exposure to a folder of its own and write its row."""
         project, candidates = self.project, draft.candidates
+        if not os.path.lexists(draft.raw / path.name):
+            # what was made ready after that would lie in its place without it
+            raise FormatError(
+                f"{path}: its copy was removed before it was entered, as by another host that took this import for one "
+                "that is gone; import it again"
+            )
         group = self.options.group or path.absolute().parent.name or "import"
         folder, name = placing.free_folder(project, group, placing.stem(path), draft.content)
         placing.move_folder(draft.raw, project.folder / folder / "raw")

@@ -266,7 +266,11 @@ class Intake:
 
     def _waits(self, shot: Shot, partners: set[Key], now: float) -> bool:
         """Whether something that belongs to an exposure is still to come."""
-        if shot.key in self.elsewhere:
+        if self.elsewhere and any(
+            reading.key in self.elsewhere
+            for path in shot.paths
+            for reading in self.together.read(path, self._files[str(path)].root)
+        ):
             return True
         since = max(self._files[str(path)].ready_since or now for path in shot.paths)
         if shot.key in partners:

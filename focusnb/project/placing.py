@@ -139,12 +139,22 @@ def _time_there(folder: Path) -> float | None:
 
 
 def _last_change(folder: Path) -> float:
-    """When anything in a folder was written or renamed last, by its server's clock; times of copies are not that."""
-    changes = []
-    for path in (folder, *folder.rglob("*")):
-        with contextlib.suppress(OSError):
-            changes.append(os.lstat(path).st_ctime)
-    return max(changes, default=float("inf"))
+    """When anything in a folder was written or renamed last, by its server's clock; times of copies are not that.
+
+    Infinite where that is not known: its owner lives and removes it meanwhile, or this user may not look.
+    """
+
+    def fault(error: OSError) -> None:
+        raise error
+
+    try:
+        return max(
+            os.lstat(path).st_ctime
+            for place, _, names in os.walk(folder, onerror=fault)
+            for path in (place, *(os.path.join(place, name) for name in names))
+        )
+    except OSError:
+        return float("inf")
 
 
 def place(

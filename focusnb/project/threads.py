@@ -16,7 +16,7 @@ from focusnb.project.activity import LEAVE, Activity, Left
 from focusnb.project.gathering import sentence
 from focusnb.project.intake import SPACE_AGAIN, Say, UnderWay
 from focusnb.project.library import LibraryBusy, LibraryFull
-from focusnb.project.options import Queueing
+from focusnb.project.options import Options, Queueing
 from focusnb.project.project import Project
 from focusnb.project.sources import ImportSource
 from focusnb.project.watching import INTERVAL, Watcher
@@ -55,17 +55,20 @@ class _Watching:
         interval: float,
         said: set[str],
         kept: Collection[_Watching] = (),
+        made: Options | None = None,
     ) -> None:
         """Begin to watch.
 
         said : what threads of this source have said
         kept : threads that are kept at other folders of the source
+        made : how the thread before imported the source: its references may lie where nothing answers now
         """
         self.source, self.activity = source, Activity()
         self.at: frozenset[Path] = frozenset()
         self._said = said
         self._without = frozenset().union(*(one.at for one in kept))
         self._held = frozenset().union(*(one.taking for one in kept))
+        self._made = made
         self._watcher: Watcher | None = None
         self._folder, self._words, self._queueing = folder, words, queueing
         self._under_way, self._interval = under_way, interval
@@ -89,14 +92,15 @@ class _Watching:
         self.activity.leave()
 
     def is_kept(self) -> bool:
-        """Whether it is kept by some folders of its source and others remain; it ends then when it comes back.
+        """Whether it is kept by some folders of its source and others can be watched; it ends then when it comes back.
 
+        Where it is to begin again others answer by now, though it may have none of them itself.
         Those folders are in ``at`` from now on, and the files that it will finish in ``taking``.
         """
         place = self.activity.silent(0.0) if self.activity.told() else ""
         folders = {Path(folder) for folder in self.source.folders} - self._without
         at = frozenset(folder for folder in folders if place and Path(place).is_relative_to(folder))
-        if not at or at == folders:
+        if not at or (at == folders and not self.is_to_begin_again):
             return False
         self.stop()  # before it is asked what it takes: from now on that is the last
         self.at = at
@@ -106,6 +110,11 @@ class _Watching:
     def taking(self) -> tuple[str, ...]:
         """The files that it imports at the moment."""
         return () if self._watcher is None else self._watcher.intake.taking
+
+    @property
+    def made(self) -> Options | None:
+        """How it imports, None before that was made."""
+        return self._made if self._watcher is None else self._watcher.intake.importer.options
 
     @property
     def ended(self) -> bool:
@@ -152,6 +161,7 @@ class _Watching:
                 without=self._without,
                 held=self._held,
                 said=self._said,
+                made=self._made,
             )
         except (ParameterError, FormatError) as error:
             self._say(f"source {self.source.name} is not watched: {error}")
@@ -274,8 +284,16 @@ class _Threads:
             one.leave()
 
     def _begin(self, source: ImportSource) -> None:
-        kept, said = self._kept.get(source.name, ()), self._said.setdefault(source.name, set())
-        self._watched[source.name] = _Watching(self._folder, source, self._words, said=said, kept=kept, **self._options)
+        before = self._watched.get(source.name)
+        self._watched[source.name] = _Watching(
+            self._folder,
+            source,
+            self._words,
+            said=self._said.setdefault(source.name, set()),
+            kept=self._kept.get(source.name, ()),
+            made=None if before is None else before.made,
+            **self._options,
+        )
 
     def _take_up(self, name: str) -> None:
         """Let a source begin again with the folders that answer by now."""

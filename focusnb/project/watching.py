@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from focusnb.project.finding import METADATA, SUFFIXES, passed_by
 from focusnb.project.gathering import ImportReport
 from focusnb.project.importer import Importer
 from focusnb.project.intake import Intake, Say, Space, TellingReport, UnderWay
-from focusnb.project.options import Queueing, make_options
+from focusnb.project.options import Options, Queueing, make_options
 from focusnb.project.pairing import Pairing
 from focusnb.project.placing import sweep
 from focusnb.project.project import Project
@@ -50,6 +51,7 @@ class Watcher:
         without: Collection[Path] = (),
         held: Collection[str] = (),
         said: set[str] | None = None,
+        made: Options | None = None,
     ) -> None:
         """Prepare to watch; ParameterError or FormatError where references or facts of the source are not right.
 
@@ -58,13 +60,17 @@ class Watcher:
         without : folders of the source that do not answer, of which nothing is asked
         held : files that another thread is importing; what belongs to them waits for that one to end
         said : what was said of the source by another thread; what this one says is added
+        made : how another thread of this process imports the source, whose references are not read again then
         """
         self.project, self.source = project, source
         self.report = TellingReport(say, said)
         self._clock, self._activity = clock, activity or Activity(clock)
-        self._activity.turn_to(source.gain_reference or source.defects or source.folders[0])
         roots = [Path(folder) for folder in source.folders]
-        options = make_options(project, self.report, **options_of(source), queueing=queueing)
+        if made is None:
+            self._activity.turn_to(source.gain_reference or source.defects or source.folders[0])
+            options = make_options(project, self.report, **options_of(source), queueing=queueing)
+        else:
+            options = replace(made, queueing=queueing)
         together = Pairing(source.pair)
         self._activity.rest()  # the library is read, which of a large project takes a while
         self.intake = Intake(

@@ -383,7 +383,15 @@ def test_empiar_10164_was_recorded_in_super_resolution(data: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "numbers"),
-    [("1,25", [1.25]), ("-1,25 3,5", [-1.25, 3.5]), ("1, 25", [1, 25]), ("1.5,2.5", [1.5, 2.5]), ("1,2,3", [1, 2, 3])],
+    [("-1,25 3,5", [-1.25, 3.5]), ("1, 25", [1, 25]), ("1.5,2.5", [1.5, 2.5]), ("1,2,3", [1, 2, 3])],
 )
 def test_a_comma_between_digits_is_that_of_a_decimal_number(text: str, numbers: list[float]) -> None:
-    assert mdoc.Section("ZValue", "0", (("StagePosition", text),)).numbers("StagePosition") == numbers
+    section = mdoc.Section("ZValue", "0", (("StagePosition", text), ("TiltAngle", text.split()[0])))
+    assert section.numbers("StagePosition") == numbers
+    assert section.number("TiltAngle") == numbers[0]
+
+
+def test_a_list_that_is_one_word_has_its_comma_between_two_numbers() -> None:
+    section = mdoc.Section("ZValue", "0", (("ImageSize", "5760,4092"), ("TiltAngle", "-5,25")))
+    assert section.numbers("ImageSize") == [5760, 4092]
+    assert section.number("TiltAngle") == -5.25

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -54,11 +55,19 @@ def test_steps_are_ordered_by_what_they_need_not_as_given(project: Project) -> N
 
 
 def test_a_step_asked_for_comes_with_those_that_make_what_nobody_keeps(project: Project) -> None:
-    assert Workflow.asked(project, ["scale"]).names == ("load", "scale")
-    assert Workflow.asked(project, ["judge"]).names == ("judge",), "what it needs is kept"
-    assert Workflow.asked(project, ["scale", "load"]).names == ("load", "scale")
+    assert Workflow.asked(project, ["scale"], "movie").names == ("load", "scale")
+    assert Workflow.asked(project, ["judge"], "movie").names == ("judge",), "what it needs is kept"
+    assert Workflow.asked(project, ["scale", "load"], "movie").names == ("load", "scale")
     with pytest.raises(ParameterError, match="scale is in the workflow twice"):
-        Workflow.asked(project, ["scale", "scale"])
+        Workflow.asked(project, ["scale", "scale"], "movie")
+
+
+def test_what_is_made_of_movies_alone_is_not_made_of_an_image_that_can_do_without(tmp_path: Path) -> None:
+    with make_project(tmp_path / "project", steps=False) as project:
+        assert Workflow.asked(project, ["measure_image"], "movie").names == ("prepare_movie", "measure_image")
+        assert Workflow.asked(project, ["measure_image"], "image").names == ("measure_image",)
+        # it says that it needs a movie, in place of a value that is not there
+        assert Workflow.asked(project, ["align_frames"], "image").names == ("prepare_movie", "align_frames")
 
 
 def test_among_free_steps_the_category_decides_then_the_order_given() -> None:

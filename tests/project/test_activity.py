@@ -237,6 +237,62 @@ def test_a_folder_that_hangs_holds_up_no_other_of_its_source(
     assert left_overs(project.folder) == []
 
 
+def test_a_folder_that_answers_is_taken_up_while_the_other_hangs(
+    project: Project, tmp_path: Path, hanging: Hanging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = Hanging(tmp_path / "second")
+    monkeypatch.setattr(files, "_read_block", second.of(hanging.of(files._read_block)))
+    movie(hanging.root / "a.tif", 1)
+    second.root.mkdir()
+    source = make_source({"folders": [hanging.root, second.root], "delay": 0.05, "name": "both"})
+    told: list[str] = []
+
+    def done() -> bool:
+        silent = {line.split(": ")[1] for line in told if "has not answered" in line}
+        if str(hanging.root / "a.tif") in silent and not (second.root / "b.tif").exists():
+            movie(second.root / "b.tif", 2)
+        if str(second.root / "b.tif") in silent and not hanging.answers.is_set():
+            movie(hanging.root / "c.tif", 3)
+            hanging.answers.set()
+        if "c" in names(project) and not second.answers.is_set():
+            assert names(project) == ["a", "c"]
+            second.answers.set()
+        return "b" in names(project)
+
+    try:
+        watch_until(project, [source], told, done)
+    finally:
+        second.answers.set()
+    assert names(project) == ["a", "b", "c"], "nothing twice"
+    assert left_overs(project.folder) == []
+
+
+def test_a_gain_reference_that_does_not_answer_is_not_read_again_for_the_other_folders(
+    project: Project, tmp_path: Path, hanging: Hanging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = movie(tmp_path / "good" / "b.tif", 2).parent
+    hanging.root.mkdir()
+    gain = hanging.root / "gain.mrc"
+    write_mrc(gain, np.ones((1, 10, 12), np.float32), pixel_size=1.5)
+    hanging.answers.set()  # it does at first
+    for name in ("_read_block", "hash_file"):
+        monkeypatch.setattr(files, name, hanging.of(getattr(files, name)))
+    source = make_source({"folders": [hanging.root, good], "delay": 0.05, "name": "both", "gain_reference": gain})
+    told: list[str] = []
+
+    def done() -> bool:
+        if "b" in names(project) and not (hanging.root / "a.tif").exists():
+            hanging.answers.clear()
+            movie(hanging.root / "a.tif", 1)
+        if any("a.tif: has not answered" in line for line in told) and not (good / "c.tif").exists():
+            movie(good / "c.tif", 3)
+        return "c" in names(project)
+
+    watch_until(project, [source], told, done)
+    assert names(project) == ["b", "c"]
+    assert exposure_names(project.folder, "gain_reference IS NOT NULL") == ["b", "c"]
+
+
 def test_what_belongs_to_a_movie_that_hangs_waits_for_it(
     project: Project, tmp_path: Path, hanging: Hanging, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -401,6 +402,48 @@ def test_what_another_host_made_ready_and_left_is_removed_a_day_later(
     report = empty.add(movie(tmp_path / "camera" / "a.tif"))
     assert (stage.exists(), report.messages) == (stays, [])
     assert not stays or copy.exists()
+
+
+def test_a_host_that_ends_its_import_meanwhile_stops_no_other(
+    empty: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = empty.folder / "exposures" / ".incoming-elsewhere.part-1-01234567"
+    (stage / "raw").mkdir(parents=True)
+    real = os.scandir
+
+    def scandir(path: Any = ".") -> Any:
+        if str(path) == str(stage / "raw"):
+            shutil.rmtree(stage)  # after the folder was listed in which it lies
+            monkeypatch.undo()
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    report = empty.add(movie(tmp_path / "camera" / "a.tif"))
+    assert (len(report.added), report.messages, stage.exists()) == (1, [], False)
+
+
+def test_an_import_that_another_host_took_for_gone_enters_nothing_half(
+    empty: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = movie(tmp_path / "camera" / "a.tif")
+    recording.with_name("a.tif.mdoc").write_text("PixelSpacing = 1.25\n\n[FrameSet = 0]\nSubFramePath = a.tif\n")
+    real = importer.Importer.metadata_file
+
+    def metadata_file(self: importer.Importer, path: Path) -> Path | None:
+        # a server may keep it here, between the copies of the movie and of its metadata, for more than a day
+        for stage in (empty.folder / "exposures").glob(".incoming-*"):
+            shutil.rmtree(stage)
+        return real(self, path)
+
+    monkeypatch.setattr(importer.Importer, "metadata_file", metadata_file)
+    report = empty.add(recording)
+    assert report.added == []
+    (line,) = report.messages
+    assert line.startswith(f"{recording}: its copy was removed before it was entered")
+    monkeypatch.undo()
+    assert left_overs(empty.folder) == []
+    (identity,) = empty.add(recording).added
+    assert (empty.path(identity) / "raw" / "a.tif").read_bytes() == recording.read_bytes()
 
 
 def test_what_cannot_be_removed_is_told(empty: Project, tmp_path: Path) -> None:

@@ -605,6 +605,26 @@ def test_nothing_is_asked_of_a_folder_that_does_not_answer(
     assert list(project.table().voltage) == [300], "its metadata came to a folder that answers"
 
 
+@pytest.mark.parametrize("name", ["x-a.mrc", "x_DW.mrc"])
+def test_what_may_belong_to_a_movie_that_another_thread_imports_waits_for_it(
+    project: Project, tmp_path: Path, name: str
+) -> None:
+    held = movie(tmp_path / "raw" / "x.tif")
+    average(tmp_path / "averages" / name)
+    average(tmp_path / "averages" / "y.mrc")
+    source = make_source({"folders": [held.parent, tmp_path / "averages"]})
+    watched = Watched(project, *source.folders)
+    watched.watcher.close()
+    watched.watcher = Watcher(
+        project, source, watched.told.append, clock=watched.clock, without=[held.parent], held=[str(held)]
+    )
+    watched.pass_by(FOR_A_PARTNER + WHOLE)
+    assert watched.names == ["y"]
+    watched.begin()
+    watched.pass_by(FOR_A_MOVIE + WHOLE + 1)
+    assert watched.names == ["y", "x"]
+
+
 def test_metadata_in_a_folder_without_recordings_are_read_without_watching(project: Project, camera: Path) -> None:
     tree = write_epu(camera / "movies" / "session", squares=1, holes=1, areas=1)
     (xml,) = tree.metadata.values()

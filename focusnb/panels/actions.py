@@ -34,6 +34,8 @@ _TYPES = {
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
 _MANY_IDS = 12
+"""Ids, or ranges of them, that are named one by one in code."""
+
 _WIDE = {"width": "auto", "flex": "1 1 auto"}
 
 
@@ -51,6 +53,14 @@ class Chosen(Protocol):
     @property
     def columns(self) -> list[str]:
         """Names of the columns shown."""
+
+    @property
+    def selection_code(self) -> str:
+        """Python lines that make ``ids`` the exposures chosen, without naming each; empty where that cannot be."""
+
+    @property
+    def shown_code(self) -> str:
+        """The same for the rows shown."""
 
 
 class CodeBox(anywidget.AnyWidget):
@@ -470,9 +480,15 @@ class ActionBar(Panel):
             return ""
         head = ["import focusnb", "", f"project = focusnb.open_project({str(self.project.folder)!r})"]
         if "ids" in lines:
-            ids = self.chosen.shown if self.open == "export" and action.rows.value == "shown" else self.chosen.selection  # type: ignore[attr-defined]
-            head.append(f"ids = {_ids_as_code(ids)}")
+            head.append(self._ids_code(isinstance(action, Export) and action.rows.value == "shown"))
         return "\n".join([*head, lines])
+
+    def _ids_code(self, shown: bool) -> str:
+        """Lines that make ``ids`` the rows shown or chosen: named where they are few, else as they were found."""
+        chosen = self.chosen
+        parts = _ids_as_code(chosen.shown if shown else chosen.selection)
+        found = (chosen.shown_code if shown else chosen.selection_code) if len(parts) > _MANY_IDS else ""
+        return found or f"ids = [{', '.join(parts)}]"
 
     def do(self) -> None:
         """Do what is open."""
@@ -511,14 +527,14 @@ def _size(count: int) -> str:
     return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{max(count / 1e3, 0.1):.1f} kB"
 
 
-def _ids_as_code(ids: Sequence[int]) -> str:
-    """Ids in their order as they would be typed: ranges where many follow each other."""
+def _ids_as_code(ids: Sequence[int]) -> list[str]:
+    """Ids in their order as they would be typed into a list: ranges where many follow each other."""
     if len(ids) <= _MANY_IDS:
-        return repr(list(ids))
+        return [str(identity) for identity in ids]
     runs: list[list[int]] = []
     for identity in ids:
         if runs and identity == runs[-1][1] + 1:
             runs[-1][1] = identity
         else:
             runs.append([identity, identity])
-    return "[" + ", ".join(str(a) if a == b else f"*range({a}, {b + 1})" for a, b in runs) + "]"
+    return [str(a) if a == b else f"*range({a}, {b + 1})" for a, b in runs]

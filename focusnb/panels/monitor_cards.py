@@ -41,15 +41,17 @@ def card(glance: Glance, microscope: Microscope) -> dict[str, Any]:
         return {**told, "sentence": _reason(glance.sentence, microscope)}
     status = glance.snapshot.status
     state, counts = status["state"], status["counts"]
-    last = state["last_image"]
+    # the browser follows this host's clock
+    made_at, last = glance.here(glance.snapshot.made_at), state["last_image"]
+    last = None if last is None else glance.here(last)
     told |= {
         "subtitle": next(
             (text for text in (status["title"], status["microscope"]) if text not in ("", glance.name)), ""
         ),
         "sentence": _sentence(state["sentence"]),
         "last_image": last,
-        "made_at": glance.snapshot.made_at,
-        "valid_until": status["valid_until"],
+        "made_at": made_at,
+        "valid_until": glance.here(status["valid_until"]),
         "images": counts["images"],
         "rate": status["speed"]["recording"],
         "usable": counts["usable"] / counts["processed"] if counts["processed"] else None,
@@ -62,7 +64,7 @@ def card(glance: Glance, microscope: Microscope) -> dict[str, Any]:
     if glance.word in ("idle", "stopped"):
         told["since"] = last
     elif glance.word in ("stale", "unreachable"):
-        told["since"] = glance.snapshot.made_at
+        told["since"] = made_at
     if glance.word == "unreachable":
         told["sentence"] = _reason(glance.sentence.partition(": ")[2], microscope)
     return told

@@ -34,6 +34,8 @@ AGAIN = 1.0
 WAIT = 0.2
 """Seconds in which the first lines reach the browser before the kernel reads the rest."""
 
+_BROWSER = "from focusnb.project.browsing import Browser\n\nbrowser = Browser(project, eager=False, own=False)"
+
 Reply = dict[str, Any] | None
 
 
@@ -129,6 +131,18 @@ class LibraryTable(Panel):
     def shown(self) -> list[int]:
         """Ids of the rows that pass the filters, in their order."""
         return self.browser.shown
+
+    @property
+    def shown_code(self) -> str:
+        """Python lines that make ``ids`` the rows shown: those that pass the same filters, in the same order."""
+        return f"{_BROWSER}\n{self.browser.code()}\nids = browser.shown  # those there are when this runs"
+
+    @property
+    def selection_code(self) -> str:
+        """Python lines that make ``ids`` the selection; empty where there is no other way than to name each."""
+        if self.browser.ticked_count:
+            return f"{_BROWSER}\nids = browser.selection  # those ticked when this runs"
+        return self.shown_code if self.browser.highlighted_count == self.browser.shown_count else ""
 
     @property
     def order(self) -> Any:

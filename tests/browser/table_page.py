@@ -28,6 +28,7 @@ _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Table</ti
   };
   const model = {
     get: (name) => ({ height: HEIGHT })[name],
+    set: () => {},
     on: (name, listener) => (listeners[name] ??= []).push(listener),
     off: (name, listener) => (listeners[name] = listeners[name].filter((other) => other !== listener)),
     send: async (message) => {

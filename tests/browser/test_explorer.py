@@ -200,6 +200,7 @@ def test_a_brush_in_a_plot_highlights_rows(open_explorer: Any, session: Path) ->
     assert box is not None
     page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.08 * box["height"])
     page.mouse.down()
+    page.wait_for_timeout(600)  # a hesitant hand
     page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.3 * box["height"], steps=4)
     page.mouse.move(box["x"] + 0.92 * box["width"], box["y"] + 0.46 * box["height"], steps=4)
     page.mouse.up()

@@ -270,6 +270,7 @@ def test_a_brush_in_voila_selects_exposures(chromium: Any, tmp_path: Path) -> No
             figure = page.locator(".fnb-plots-figure").nth(1).locator(".bk-Figure")
             figure.wait_for(timeout=60_000)
             page.wait_for_timeout(1500)
+            page.wait_for_function("Bokeh.documents.every((figure) => figure.is_idle)")
             box = figure.bounding_box()
             # the upper half of the scatter: drifts grow upwards
             corners = [(0.25, 0.03), (0.915, 0.44)]
@@ -278,10 +279,11 @@ def test_a_brush_in_voila_selects_exposures(chromium: Any, tmp_path: Path) -> No
             ]
             page.mouse.move(left, top)
             page.mouse.down()
+            page.wait_for_timeout(600)  # a hesitant hand
             page.mouse.move(0.5 * (left + right), 0.5 * (top + bottom), steps=4)
             page.mouse.move(right, bottom, steps=4)
             page.mouse.up()
-            page.get_by_text("3 of 6 marked").wait_for(timeout=10_000)
+            page.get_by_text("3 of 6 marked").wait_for(timeout=60_000)
             assert shown.select("brushed") == [4, 5, 6]
 
 

@@ -314,6 +314,36 @@ def test_a_comment_may_have_several_lines(open_table: Open, project: Project) ->
     page.page.keyboard.press("Escape")
 
 
+def test_a_comment_is_written_with_an_input_method_at_length_and_left_for_elsewhere(
+    open_table: Open, project: Project
+) -> None:
+    page = open_table()
+    page.row(4).click()
+    page.page.keyboard.press("F2")
+    editor = page.page.get_by_label("Comment", exact=True)
+    low = editor.bounding_box()["height"]
+    page.page.keyboard.type("kani")
+    for key, code in (("Enter", 229), ("Enter", 13), ("Escape", 229)):  # choose among the characters offered
+        editor.evaluate(
+            "(field, [key, keyCode]) => field.dispatchEvent(new KeyboardEvent('keydown',"
+            " { key, keyCode, isComposing: keyCode !== 229, bubbles: true, cancelable: true }))",
+            [key, code],
+        )
+    assert editor.input_value() == "kani"
+    page.page.keyboard.type(" that goes on and on" * 5)
+    assert editor.bounding_box()["height"] > 2 * low, "a long line can be read whole"
+    assert editor.evaluate("(field) => field.scrollHeight <= field.clientHeight + 1")
+    page.page.keyboard.press("Control+z")
+    assert editor.count() == 1, "what was typed last is taken back, not what was done to the table"
+    editor.fill("left for elsewhere")
+    page.filter("drift").click()
+    settle(page)
+    assert page.page.evaluate("document.activeElement.tagName") == "INPUT", "who goes elsewhere is there"
+    page.page.keyboard.type("..5000")
+    assert page.filter("drift").input_value() == "..5000"
+    assert project.table().loc[4, "comment"] == "left for elsewhere"
+
+
 def test_the_keys_go_on_from_what_is_highlighted(open_table: Open) -> None:
     page = open_table(grouped=True)
     first = page.table.shown[0]
@@ -588,5 +618,5 @@ def test_by_finger_on_a_phone(open_table: Open, project: Project) -> None:
 def test_it_can_be_taken_away(open_table: Open) -> None:
     page = open_table()
     page.grid.press("?")
-    page.page.evaluate("window.forget()")
+    page.page.evaluate("async () => (await window.forget)()")
     assert page.page.locator(".fnb-table-popup").count() == 0

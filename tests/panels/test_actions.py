@@ -15,7 +15,10 @@ import pytest
 from focusnb.errors import ParameterError
 from focusnb.panels import actions
 from focusnb.panels.actions import ActionBar, _ids_as_code, _size
+from focusnb.panels.table import LibraryTable
 from focusnb.processing.queue import Queue
+from focusnb.project.browsing import layout as layouts
+from tests.filled import filled_project
 from tests.projects import make_project, process, write_shots
 
 
@@ -26,6 +29,7 @@ class Chosen:
         self.selection = [1, 2]
         self.shown = [3, 1, 2]
         self.columns = ["exposure", "level", "verdict"]
+        self.selection_code = self.shown_code = ""
 
 
 @pytest.fixture
@@ -266,10 +270,47 @@ def test_nothing_chosen_is_said_before_it_is_tried(bar: ActionBar) -> None:
 
 
 def test_ids_are_written_as_they_would_be_typed() -> None:
-    assert _ids_as_code([3, 1, 2]) == "[3, 1, 2]"
+    assert _ids_as_code([3, 1, 2]) == ["3", "1", "2"]
     many = [7, *range(20, 40), 12, 50]
-    assert _ids_as_code(many) == "[7, *range(20, 40), 12, 50]"
-    assert eval(_ids_as_code(many)) == many
+    assert _ids_as_code(many) == ["7", "*range(20, 40)", "12", "50"]
+    assert eval(f"[{', '.join(_ids_as_code(many))}]") == many
+
+
+def test_many_rows_are_found_by_code_as_the_table_found_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    with filled_project(tmp_path / "project", 400) as project:
+        table = LibraryTable(project, alone=False)
+        bar = ActionBar(project, table)
+        browser = table.browser
+        browser.filter(drift="..40", text="grid")
+        browser.sort([("drift", False), ("exposure", True)])
+        browser.group_by(None)
+        liked = layouts.layout_path(project).read_text()
+        shown = browser.shown
+        assert 12 < len(shown) < 400
+        bar.choose("export")
+        assert len(bar._code.text) < 600
+        assert run_code(bar)["ids"] == shown
+        by_code = (tmp_path / "project.csv").read_bytes()
+        assert pd.read_csv(io.BytesIO(by_code)).id.tolist() == shown
+        assert layouts.layout_path(project).read_text() == liked, "what is run as code arranges nobody's table"
+        # chosen: ticked, all that are shown, some
+        bar.choose("flag")
+        browser.tick(shown[::2])
+        bar.update()
+        assert len(bar._code.text) < 500
+        assert sorted(run_code(bar)["ids"]) == sorted(shown[::2])
+        browser.set_ticks([])
+        table.highlight(shown)
+        bar.update()
+        assert len(bar._code.text) < 500
+        assert run_code(bar)["ids"] == shown
+        table.highlight(shown[::2])
+        bar.update()
+        assert run_code(bar)["ids"] == shown[::2]
+        bar.close()
+        table.close()
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,6 @@
 (() => {
   const LATE = 30000; // milliseconds after which a start is late
   const LOOK = 5000; // milliseconds between two looks at the kernel
-  const BEGIN = 2000; // milliseconds anywidget gives a widget to begin; one that is later never hears its kernel
-  const PATIENCE = 120000; // milliseconds we give it: on a busy machine a panel would stay empty for good
   const root = document.body.dataset.baseUrl.replace(/voila\/$/, "");
   const byId = (id) => document.getElementById(id);
 
@@ -15,9 +13,6 @@
     address.searchParams.delete("token");
     history.replaceState(null, "", address);
   }
-
-  const abortAfter = AbortSignal.timeout.bind(AbortSignal);
-  AbortSignal.timeout = (milliseconds) => abortAfter(milliseconds === BEGIN ? PATIENCE : milliseconds);
 
   const late = setTimeout(() => {
     if (byId("loading_late")) byId("loading_late").hidden = false;

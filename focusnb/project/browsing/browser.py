@@ -64,14 +64,16 @@ class Browser(Editing):
     mouse or the keyboard is on, in this browser only.
     """
 
-    def __init__(self, project: Project, *, eager: bool = True) -> None:
+    def __init__(self, project: Project, *, eager: bool = True, own: bool = True) -> None:
         """``eager``: read all columns shown at once; else only what puts the rows in order, until :meth:`load`.
 
         Likewise later: of very many rows that changed at once, only what people decide, until :meth:`catch_up`.
+        ``own``: in this user's columns, order and groups, which are kept; else as the project's mode has them.
         """
         self.project = project
         self._eager = eager
-        kept = layouts.read_layout(project)
+        self._own = own
+        kept = layouts.read_layout(project) if own else layouts.default_layout(project)
         wanted = [*(name for name, _ in kept.sort), *filter(None, [kept.grouped]), *(kept.columns if eager else ())]
         self.rows = Rows(project.library, wanted)
         names = [name for name in kept.columns if name in self.rows.specs and name != FIRST]
@@ -491,6 +493,8 @@ class Browser(Editing):
 
     def keep(self) -> None:
         """Keep columns, widths, sorting and grouping for this user's next session at the project."""
+        if not self._own:
+            return
         kept = layouts.Layout(self._columns, self.widths, self._sort, self._grouped)
         self.remark = layouts.keep_layout(self.project, kept) or self.remark
 

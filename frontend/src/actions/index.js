@@ -4,6 +4,7 @@ import { Check, Copy } from "lucide";
 
 import { copyText } from "../common/clipboard.js";
 import { begin, h } from "../common/dom.js";
+import { hearing } from "../common/hear.js";
 import { icon, iconButton } from "../common/icons.js";
 import STYLES from "./styles.css";
 
@@ -50,4 +51,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default { render: hearing(render) };

@@ -3,6 +3,7 @@
 import { ClipboardList } from "lucide";
 
 import { begin, claim, h } from "../common/dom.js";
+import { hearing } from "../common/hear.js";
 import { flag, icon, state } from "../common/icons.js";
 import STYLES from "./styles.css";
 
@@ -136,4 +137,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default { render: hearing(render) };

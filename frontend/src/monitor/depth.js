@@ -3,7 +3,7 @@
 import { h } from "../common/dom.js";
 import { iconButton, state } from "../common/icons.js";
 import { ChevronLeft, ChevronRight, X } from "lucide";
-import { head } from "./glance.js";
+import { head, headline } from "./glance.js";
 import { makeGrid } from "./grid.js";
 import * as lists from "./lists.js";
 import { makePlot } from "./plot.js";
@@ -255,7 +255,7 @@ export function makeDepth(place, store, { name, watched, onBack, cardOf, now }) 
     const card = cardOf();
     if (!card) return;
     const { shown, parts } = head(card, store, now(), { title: true });
-    const text = JSON.stringify([{ ...shown, alerts: null }, shown.picture ? store.picture(shown.picture.file) : ""]);
+    const text = JSON.stringify([{ ...shown, alerts: null }, headline(shown, now()), shown.picture ? store.picture(shown.picture.file) : ""]);
     const age = top.querySelector(".age b");
     if (top.dataset.key === text && age) {
       age.textContent = parts.find((part) => part?.classList.contains("body"))?.querySelector(".age b").textContent ?? "";

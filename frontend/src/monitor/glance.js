@@ -16,7 +16,7 @@ export function present(card, now) {
 }
 
 // How long says more to who is tired than since when.
-function headline(card, now) {
+export function headline(card, now) {
   if (card.headline && card.word === "Recording") return card.headline;
   return card.since === null ? card.word : `${card.word} for ${duration(now - card.since)}`;
 }

@@ -3,6 +3,7 @@
 import { MoonStar } from "lucide";
 
 import { begin, claim, h } from "../common/dom.js";
+import { hearing } from "../common/hear.js";
 import { icon, state } from "../common/icons.js";
 import DEPTH from "./depth.css";
 import { makeDepth } from "./depth.js";
@@ -128,4 +129,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default { render: hearing(render) };

@@ -13,6 +13,7 @@ import {
 } from "lucide";
 
 import { CURRENT, begin, claim, h, idle, throttle } from "../common/dom.js";
+import { hearing } from "../common/hear.js";
 import { flag, icon, iconButton, state } from "../common/icons.js";
 import { Cache, decode } from "./cache.js";
 import { Picture } from "./picture.js";
@@ -591,4 +592,4 @@ function render({ model, el }) {
   return () => view.close();
 }
 
-export default { render };
+export default { render: hearing(render) };

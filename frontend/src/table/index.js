@@ -1,6 +1,7 @@
 // The library as a table. The kernel sorts, filters, groups and selects; here some lines are shown and asked for.
 
 import { CURRENT, begin, h } from "../common/dom.js";
+import { hearing } from "../common/hear.js";
 import { Bar } from "./bar.js";
 import { Body } from "./body.js";
 import { Head } from "./head.js";
@@ -142,4 +143,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default { render: hearing(render) };

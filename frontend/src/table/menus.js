@@ -279,30 +279,34 @@ export class Menus {
     const left = Math.min(box.left - frame.left, frame.width - width - 4);
     Object.assign(field.style, { left: `${left}px`, width: `${width}px` });
     const fit = () => {
-      if (tag === "textarea") field.rows = Math.min(field.value.split("\n").length, MOST_ROWS);
+      // as high as its lines, those among them that are broken because they are long
+      if (tag === "textarea") for (field.rows = 1; field.rows < MOST_ROWS && isCut(); ) field.rows += 1;
       field.style.top = `${Math.min(box.top - frame.top, frame.height - field.offsetHeight - 4)}px`;
     };
+    const isCut = () => field.scrollHeight > field.clientHeight + 1;
     field.addEventListener("input", fit);
     let open = true;
-    const end = (keep) => {
+    const end = (keep, back = true) => {
       if (!open) return;
       open = false;
       field.remove();
       this.table.scroll.removeEventListener("scroll", giveUp);
       const text = field.value.trim();
       if (keep && text !== before) done(text);
-      this.table.focus();
+      if (back) this.table.focus();
     };
     const giveUp = () => end(true);
     field.addEventListener("keydown", (event) => {
       event.stopPropagation();
+      // these keys choose among the characters that an input method offers; WebKit tells of its last key by 229 only
+      if (event.isComposing || event.keyCode === 229) return;
       if (event.key === "Enter" && event.shiftKey && tag === "textarea") return;
       if (event.key === "Enter" || event.key === "Tab") end(true);
       else if (event.key === "Escape") end(false);
       else return;
       claim(event);
     });
-    field.addEventListener("blur", () => end(true));
+    field.addEventListener("blur", (event) => end(true, event.relatedTarget === null)); // who went elsewhere is there
     this.table.frame.append(field);
     fit();
     field.focus({ preventScroll: true });

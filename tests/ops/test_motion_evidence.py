@@ -10,6 +10,7 @@ import pytest
 from focusnb.ops.defects import prepare_bad_pixels
 from focusnb.ops.dose import Dose
 from focusnb.ops.frames import CorrectedFrames
+from focusnb.ops.motion import estimate
 from focusnb.ops.motion.align import estimate_shifts
 from focusnb.ops.motion.band import Band, bin_frames, transform_frames
 from focusnb.ops.motion.estimate import estimate_motion
@@ -77,11 +78,84 @@ def test_of_several_paths_the_true_one_explains_most() -> None:
     assert evidence.worth(still, np.inf) == 0.0
     assert gain > 100.0
     assert gain > max(evidence.gain(-path), evidence.gain(path[:, ::-1]), evidence.gain(0.8 * path))
-    # each of four frames has chosen log(1 + d²/u²)
-    extent = ((path - path.mean(axis=0)) ** 2).sum(axis=1).mean()
-    assert evidence.worth(path, 0.5) == pytest.approx(gain - 4 * np.log1p(extent / 0.25))
+    assert evidence.proves(path, 0.5, fine=0.0, rough=still)
     noise = Evidence(band_of(rng.normal(0.0, 1.0, (5, 160, 170)).astype(np.float32)), 1.0)
     assert noise.worth(path, 0.5) < 0.0
+    assert not noise.proves(path, 0.5, fine=0.0, rough=path)
+
+
+def test_freedom_of_a_path_is_that_of_its_cosines() -> None:
+    evidence = Evidence(band_of(RNG(6).normal(0.0, 1.0, (8, 64, 64)).astype(np.float32)), 1.0)
+
+    def freedom(path: np.ndarray, uncertainty: float) -> float:
+        return evidence.gain(path) - evidence.worth(path, uncertainty)
+
+    time = np.arange(8)
+    along = np.sqrt(2 / 8) * np.cos(np.pi * (time + 0.5) / 8)
+    path = 3.0 + np.outer(along, [3.0, 4.0])
+    assert freedom(path, 0.5) == pytest.approx(1.0 + np.log(25.0 / 0.25))
+    # what is shorter than its error is chance
+    assert freedom(path, 10.0) == pytest.approx(0.25)
+    drift = np.outer(time, [0.7, -0.5])
+    assert freedom(drift, 0.2) < freedom(drift[[3, 0, 6, 1, 7, 4, 2, 5]], 0.2) - 5.0
+
+
+@pytest.mark.parametrize(
+    ("case", "pixels", "frames", "dose", "seed", "local", "largest"),
+    [
+        # few waves of a smooth path are enough: 3.7 px where it is not believed
+        ("mid", 768, 8, 0.5, 943, "rejected", 1.0),
+        # local motion of noise, that both halves were led to, made 0.7 px of 0.55
+        ("mid", 512, 5, 1.0, 933, "rejected", 0.6),
+    ],
+)
+def test_a_weak_movie_is_aligned(
+    case: str, pixels: int, frames: int, dose: float, seed: int, local: str, largest: float
+) -> None:
+    spec = replace(standard_case(case), shape=(pixels, pixels), frames=frames, dose_per_frame=dose)
+    movie = simulate_movie(spec, seed)
+    corrected = CorrectedFrames(movie.frames, gain=movie.gain, bad_pixels=prepare_bad_pixels(movie.detector.defects))
+    found = estimate_motion(corrected, pixel_size=1.06, dose=Dose(dose))
+    assert np.isfinite(found.uncertainty)
+    assert found.local == local
+    assert total_error(movie, found.field) < largest
+
+
+def test_where_little_motion_is_not_told_from_noise_nothing_moves() -> None:
+    spec = standard_case("hard")
+    motion = replace(spec.motion, burst=0.4, drift=0.8, local=0.5)
+    spec = replace(spec, shape=(512, 512), frames=3, dose_per_frame=2.0, motion=motion)
+    movie = simulate_movie(spec, 1928)
+    frames = CorrectedFrames(movie.frames, gain=movie.gain, bad_pixels=prepare_bad_pixels(movie.detector.defects))
+    found = estimate_motion(frames, pixel_size=1.06, dose=Dose(2.0))
+    # it was moved by 0.9 px, and is 0.44 px wrong as it is
+    assert np.isinf(found.uncertainty)
+    assert total_error(movie, found.field) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("gains", "expected"), [([2.0], 2.0), ([50.0, -3.0], -6.0), ([20.0, 11.0], 20.0), ([150.0], 150.0)]
+)
+def test_gain_of_local_motion_is_that_from_unmoved_places(
+    gains: list[float], expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, begun = iter(gains), []
+
+    def step(self: object, shifts: np.ndarray, coefficients: np.ndarray, local: bool) -> estimate._State:
+        begun.append((shifts, coefficients, local))
+        return moved
+
+    monkeypatch.setattr(estimate._Search, "_step", step)
+    monkeypatch.setattr(estimate._Search, "_unseen", lambda self, state: next(told))
+    measured = estimate.Measurement(np.zeros((1, 3, 2, 2)), np.ones((1, 3)), 9.0, np.ones(4))
+    moved = estimate._State(np.ones((3, 2)), np.ones((3, 2, 5)), 0.0, measured, measured.steps, np.ones((3, 2)), None)
+    search = object.__new__(estimate._Search)
+    assert search.gain(moved) == expected
+    assert next(told, None) is None
+    for shifts, coefficients, local in begun:
+        np.testing.assert_array_equal(shifts, moved.shifts)
+        np.testing.assert_array_equal(coefficients, 0.0)
+        assert local
 
 
 def test_evidence_of_frames_without_noise_and_on_another_array() -> None:

@@ -58,8 +58,8 @@ class Alignment:
     converged : whether the last iteration changed no shift by more than the tolerance
     significance : mean overlap of a frame with the others over its noise
     fine : part of the overlap at waves so short that a summit beside the right one may have been climbed
-    Where the frames have no more in common than noise, or agree in several places alike, all shifts are 0,
-    ``uncertainty`` is infinite and ``converged`` False.
+    Where the frames have no more in common than noise, agree in several places alike, or hardly better than unmoved,
+    all shifts are 0, ``uncertainty`` is infinite and ``converged`` False.
     """
 
     shifts: FloatArray
@@ -126,13 +126,10 @@ def estimate_shifts(
     evidence = Evidence(band, pixel_size)
     others = other_starts(band, fine=found.fine, pixel_size=pixel_size)
     tried = [found, *(refine_shifts(band, path, pixel_size, b_factor, tolerance, iterations) for path in others)]
-    worth, best = max(
-        ((evidence.worth(each.shifts, each.uncertainty), each) for each in tried), key=lambda pair: pair[0]
-    )
-    trusted = (
-        worth > 0.0
-        and best.significance >= (1.0 if best is found else CLEARLY) * SIGNIFICANT
-        and not (best.fine > MOSTLY and evidence.slips(best.shifts, shifts))
+    best = max(tried, key=lambda each: evidence.worth(each.shifts, each.uncertainty))
+    # what was looked for elsewhere as well is found more easily in noise
+    trusted = best.significance >= (1.0 if best is found else CLEARLY) * SIGNIFICANT and evidence.proves(
+        best.shifts, best.uncertainty, fine=best.fine, rough=shifts
     )
     return best if trusted else _still(best)
 

@@ -36,6 +36,8 @@ LONGEST_STEP = 6.0  # Å a patch may move in one iteration
 FEW_FRAMES = 2.0  # frames with which twice the significance is asked for
 SWUNG = 0.8  # part of the best significance below which what has not converged went astray
 KEPT = 0.9  # part of what a whole-frame path explains that places which move differently may cost
+SURELY = 100.0  # gain of local motion that no chance has reached; climbing towards noise has reached 43
+SHORT = 2.0  # gain of real local motion over what it gains from unmoved places: 1 to 2, of noise 5 to 40
 MOST_MOVED = 1.5  # Å by which windows may lie wrong before they are cut again
 
 Local = Literal["fitted", "rejected", "off"]
@@ -67,8 +69,8 @@ class MotionEstimate:
     field : the shifts to apply
     local : whether local motion is part of it, was worse than none on data not used for it, or was not asked for
     uncertainty : root mean square error of a frame's measurement before smoothing, pixels; infinite where the frames
-        have no more in common than noise, or agree in several places alike: then nothing is moved; NaN for a single
-        frame
+        have no more in common than noise, agree in several places alike, or hardly better than unmoved: then nothing
+        is moved; NaN for a single frame
     converged : whether the last iteration changed no shift by more than the tolerance
     iterations : done over patches
     tracks : None where the field is too small for patches
@@ -215,9 +217,7 @@ class _Finder:
             done += more
         overlap = state.measurement.overlap
         fine = fine_part(overlap, np.arange(len(overlap)) / min(windows.field), pixel_size)
-        # few frames have found the best of a whole map for each of them
-        trusted = state.measurement.significance >= SIGNIFICANT * (1.0 + FEW_FRAMES / len(self.binned))
-        return _Found(search, state, verdict, done, fine, trusted)
+        return _Found(search, state, verdict, done, fine, self._significant(state))
 
     def again(self, found: _Found, start: FloatArray, resolution: float) -> _Found:
         """Return the likeliest of what is found from several paths, trusted only where it explains more than none.
@@ -245,8 +245,7 @@ class _Finder:
         trusted = (
             found.trusted
             and found.significance >= least * SIGNIFICANT
-            and evidence.worth(found.state.shifts, found.uncertainty) > 0.0
-            and not (found.fine > MOSTLY and evidence.slips(found.state.shifts, start))
+            and evidence.proves(found.state.shifts, found.uncertainty, fine=found.fine, rough=start)
         )
         return replace(found, trusted=trusted)
 
@@ -257,7 +256,13 @@ class _Finder:
             return found
         # places that move differently by half a period climb on the wrong side
         state = replace(found.search.stay(path), change=0.0)
-        return replace(found, state=state, verdict="rejected" if self.local else "off")
+        return replace(
+            found, state=state, verdict="rejected" if self.local else "off", trusted=self._significant(state)
+        )
+
+    def _significant(self, state: _State) -> bool:
+        # few frames have found the best of a whole map for each of them
+        return state.measurement.significance >= SIGNIFICANT * (1.0 + FEW_FRAMES / len(self.binned))
 
     def _cut(self, around: FloatArray, resolution: float) -> Patches | None:
         return cut_patches(
@@ -356,7 +361,19 @@ class _Search:
         return _State(smooth, coefficients, float(np.abs(change).max()), measurement, measured, shifts, fit)
 
     def gain(self, state: _State) -> float:
-        """Return what the local motion of a state gains on data it has not seen."""
+        """Return what the local motion of a state gains on data it has not seen.
+
+        Where the iterations led, both halves of the data have led: what they say from there is not independent. So
+        what is not large is measured again from places that have not moved. Steps from there fall short of the motion,
+        so that twice that gain counts, where it is the smaller one.
+        """
+        climbed = self._unseen(state)
+        if not WORTH < climbed < SURELY:
+            return climbed
+        unmoved = self._step(state.shifts, np.zeros_like(state.coefficients), True)
+        return min(climbed, SHORT * self._unseen(unmoved))
+
+    def _unseen(self, state: _State) -> float:
         assert state.fit is not None
         return gain_by_local_motion(
             state.measured,

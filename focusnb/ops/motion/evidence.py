@@ -6,15 +6,15 @@ is right within an ångström or two may lie on the slope of the wrong one. So a
 data choose: by the likelihood of a common signal and independent noise whose powers are not known, ring by ring (a
 generalised likelihood ratio; Kay 1998, chapter 6). A ring's power enters by its logarithm, so that what it repeats a
 thousand times is not believed a thousand times. More freedom explains more; a path is worth having where it explains
-more than its own freedom would (MacKay 2003, chapter 28).
+clearly more than its own freedom would (MacKay 2003, chapter 28).
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
+import scipy.fft
 import scipy.ndimage
 from numpy.typing import NDArray
 
@@ -28,6 +28,7 @@ MOSTLY = 0.6  # part of what frames have in common that is so fine, from which o
 NEAREST, FARTHEST = 2.5, 9.0  # Å between which the vectors of a lattice lie whose spots are in use
 STANDS_OUT = 0.25  # part of what a path explains that is lost where half of it is moved to such a place
 RING_WIDTH = 3.0  # rings over which powers are averaged
+CERTAIN = 3.0  # logarithm of 20 to 1, from which on evidence is strong (Kass & Raftery 1995)
 
 
 class Evidence:
@@ -46,17 +47,29 @@ class Evidence:
         return self._log_likelihood(shifts) - self._still
 
     def worth(self, shifts: FloatArray, uncertainty: float) -> float:
-        """Return by how much a path explains more than by its freedom alone; above 0 it is better than no motion.
+        """Return by how much a path explains more than by its freedom alone: the logarithm of its odds.
 
         uncertainty : root mean square error of a frame's measurement, pixels
 
-        A frame that may lie anywhere within the extent d of the path, and is found within u, has explained
-        log(1 + d²/u²) by choosing. So of two paths that explain as much the shorter one is to be had.
+        A path is a sum of cosines over time. One of length c, found within u, is explained best by a normal prior of
+        the variance c² - u², and has then chosen 1 + log(c²/u²); one shorter than u is no more than chance, c²/u²
+        (automatic relevance determination: MacKay 2003, chapters 28 and 45). So motion that is smooth in time, which
+        few cosines make up, is believed where frames that go each its own way are not; and of two paths that explain
+        as much the shorter one is to be had.
         """
-        path = shifts - shifts.mean(axis=0)
-        extent = float((path**2).sum(axis=1).mean())
-        freedom = (self.frames - 1) * math.log1p(extent / max(uncertainty**2, 1e-12))
-        return self.gain(shifts) - freedom
+        cosines = scipy.fft.dct(np.asarray(shifts, float), axis=0, norm="ortho")[1:]
+        moved = (cosines**2).sum(axis=1) / max(uncertainty**2, 1e-12)
+        freedom = np.where(moved < 1.0, moved, 1.0 + np.log(np.maximum(moved, 1.0)))
+        return self.gain(shifts) - float(freedom.sum())
+
+    def proves(self, shifts: FloatArray, uncertainty: float, *, fine: float, rough: FloatArray) -> bool:
+        """Return whether a path (t, 2) is to be believed rather than no motion, or its own repetitions.
+
+        uncertainty : root mean square error of a frame's measurement, pixels
+        fine : part of what frames have in common that is at short waves
+        rough : (t, 2) the path that long waves alone tell
+        """
+        return self.worth(shifts, uncertainty) > CERTAIN and not (fine > MOSTLY and self.slips(shifts, rough))
 
     def slips(self, shifts: FloatArray, rough: FloatArray) -> bool:
         """Return whether a path holds a step that may as well have ended elsewhere.

@@ -283,7 +283,10 @@ def _patches(params: AlignFrames.Params, frames: CorrectedFrames) -> tuple[int, 
 
 def _told(estimate: MotionEstimate, pixel_size: float) -> str:
     if np.isinf(estimate.uncertainty):
-        return "The frames have no more in common than noise, or agree in several places: they are added as they are"
+        return (
+            "The frames have no more in common than noise, agree in several places, or agree hardly better when moved: "
+            "they are added as they are"
+        )
     if estimate.local == "rejected":
         return "Local motion explains nothing that whole-frame motion does not: it is left out"
     if estimate.local == "off":

@@ -15,6 +15,7 @@ from focusnb.io import star
 from focusnb.io.images import read_image
 from focusnb.io.mrc import write_mrc
 from focusnb.io.tiff import write_tiff
+from focusnb.steps.align.align_frames import AlignFrames
 from tests.cli.test_cli import focusnb
 
 SHAPE, FRAMES, COUNTS = (384, 400), 8, 1.2
@@ -73,7 +74,7 @@ def test_a_movie_becomes_a_micrograph(camera: Path, aligned: Path) -> None:
     np.testing.assert_allclose(np.asarray(shifts, float), np.arange(FRAMES), atol=0.2)
     assert sorted(path.name for path in aligned.iterdir()) == sorted([*record["files"], "align.json"])
     assert {"micrograph.mrc", "motion.star", "image_after.png", "trajectory.png", "log.txt"} <= set(record["files"])
-    assert "align_frames 2: done" in (aligned / "log.txt").read_text()
+    assert f"align_frames {AlignFrames.version}: done" in (aligned / "log.txt").read_text()
 
 
 def test_a_gain_that_lies_another_way_is_told(camera: Path, tmp_path: Path) -> None:

@@ -36,6 +36,9 @@ DEADLINE = 60.0
 GONE = 3600.0
 """Seconds without news after which something is wrong, whatever the session was."""
 
+APART = 60.0
+"""Seconds between two hosts' clocks from which one of them is wrong."""
+
 _LARGEST = 50_000_000  # bytes of a published file; what is larger is none
 
 
@@ -53,6 +56,7 @@ class Glance:
     """A microscope at a moment: its state in words, or why nothing is known of it.
 
     level : ok, idle, warning or bad; stale : a newer state should have been published by now
+    ahead : s that this host's clock is ahead of the microscope's, where one of them is wrong
     """
 
     name: str
@@ -64,6 +68,11 @@ class Glance:
     alerts: int = 0
     stale: bool = False
     snapshot: Snapshot | None = None
+    ahead: float = 0.0
+
+    def here(self, at: float) -> float:
+        """A time that the microscope told, by this host's clock."""
+        return at + self.ahead
 
 
 def read_microscopes(path: Path) -> list[Microscope]:
@@ -102,6 +111,8 @@ class Microscopes:
         self._clock = clock
         self._makers: dict[str, SnapshotMaker] = {}
         self._last: dict[str, Snapshot] = {}
+        self._ahead: dict[str, float] = {}
+        self._looked: dict[str, float] = {}
 
     @classmethod
     def of(cls, path: Path) -> Microscopes:
@@ -121,7 +132,7 @@ class Microscopes:
             )
         try:
             snapshot = self._snapshot(microscope, files=files)
-            seen = glance_at(name, snapshot, self._clock())
+            seen = glance_at(name, snapshot, self._clock(), ahead=self._follow_clock(microscope, snapshot))
         except FileNotFoundError as error:
             return self._unknown(microscope, f"{error.filename}: nothing is there; see that its disk is mounted")
         except (FocusError, OSError) as error:
@@ -130,6 +141,22 @@ class Microscopes:
             return self._unknown(microscope, f"its state cannot be understood ({type(error).__name__}: {error})")
         self._last[name] = snapshot
         return seen
+
+    def _follow_clock(self, microscope: Microscope, snapshot: Snapshot) -> float:
+        """By how many s this host's clock is ahead of the microscope's.
+
+        A state that was not there at the last look came since, whatever the other clock says, and none is of the
+        future.
+        """
+        if microscope.project is not None:
+            return 0.0  # its state is made here
+        name, now, made_at = microscope.name, self._clock(), snapshot.made_at
+        last = self._last.get(name)
+        if last is None or last.made_at != made_at:
+            came = min(now, max(made_at, self._looked.get(name, made_at)))
+            self._ahead[name] = came - made_at if abs(came - made_at) > APART else 0.0
+        self._looked[name] = now
+        return self._ahead[name]
 
     def close(self) -> None:
         """Close the projects."""
@@ -152,18 +179,20 @@ class Microscopes:
         last = self._last.get(microscope.name)
         if last is None:
             return Glance(microscope.name, "unreachable", reason, "bad")
-        seen = glance_at(microscope.name, last, self._clock())
-        told = f"Not reachable since {_moment(last.made_at, self._clock())}: {reason}"
-        return Glance(microscope.name, "unreachable", told, "bad", seen.age, None, seen.alerts, True, last)
+        now, ahead = self._clock(), self._ahead.get(microscope.name, 0.0)
+        seen = glance_at(microscope.name, last, now, ahead=ahead)
+        told = f"Not reachable since {_moment(last.made_at + ahead, now)}: {reason}"
+        return Glance(microscope.name, "unreachable", told, "bad", seen.age, None, seen.alerts, True, last, ahead)
 
 
-def glance_at(name: str, snapshot: Snapshot, now: float) -> Glance:
-    """What a snapshot tells at a glance."""
+def glance_at(name: str, snapshot: Snapshot, now: float, *, ahead: float = 0.0) -> Glance:
+    """What a snapshot tells at a glance; ``ahead``: s that the clock of ``now`` is ahead of the microscope's."""
     status: Mapping[str, Any] = snapshot.status
     state = status["state"]
-    stale = snapshot.is_stale(now)
+    there = now - ahead
+    stale = snapshot.is_stale(there)
     last = state["last_image"]
-    told = _moment(snapshot.made_at, now)
+    told = _moment(snapshot.made_at + ahead, now)
     alerts = sum(alert["recovered"] is None for alert in status["alerts"])
     worst = any(alert["recovered"] is None and alert["severe"] for alert in status["alerts"])
     level = "bad" if worst else "warning" if alerts and state["level"] in ("ok", "idle") else state["level"]
@@ -171,12 +200,13 @@ def glance_at(name: str, snapshot: Snapshot, now: float) -> Glance:
         name,
         "stale" if stale else state["word"],
         f"Stale: last update {told}. It was: {state['sentence']}" if stale else state["sentence"],
-        ("bad" if now - snapshot.made_at > GONE else "warning") if stale else level,
-        None if last is None else max(0.0, now - last),
+        ("bad" if there - snapshot.made_at > GONE else "warning") if stale else level,
+        None if last is None else max(0.0, there - last),
         status["speed"]["recording"],
         alerts,
         stale,
         snapshot,
+        ahead,
     )
 
 
@@ -196,6 +226,7 @@ def fetch_from(address: str) -> Fetch:
     """What reads the files of a published session: from a web server, a folder, or whatever fsspec knows."""
     scheme = address.partition("://")[0].lower() if "://" in address else ""
     if scheme in ("http", "https"):
+        _check_password(address)
         return lambda name: _fetch_web(address, name)
     if address.startswith("rsync:"):
         raise ParameterError(
@@ -206,6 +237,19 @@ def fetch_from(address: str) -> Fetch:
         folder = Path(urllib.parse.unquote(urllib.parse.urlsplit(address).path) if scheme else address).expanduser()
         return lambda name: (folder / name).read_bytes()
     return lambda name: _fetch_bucket(address, name)
+
+
+def _check_password(address: str) -> None:
+    """ParameterError where a password ends the host's part of an address: else what is left of it would be told."""
+    try:
+        hidden = shown_address(address) != address and "@" not in urllib.parse.urlsplit(address).netloc
+    except ValueError:
+        hidden = True
+    if hidden:
+        raise ParameterError(
+            f"{shown_address(address)}: its name or password holds a sign that ends it; write / as %2F, ? as %3F, "
+            "# as %23, [ as %5B and ] as %5D"
+        )
 
 
 def _fetch_web(address: str, name: str) -> bytes:

@@ -52,6 +52,7 @@ class Report:
 class Publisher:
     """Publishes snapshots to one target.
 
+    clock : tells seconds that nobody sets, or files that a reader has just heard of would be old at once;
     page : the bytes of ``index.html``, by default the page of :mod:`focusnb.monitoring.page`; None publishes none
     """
 
@@ -59,7 +60,7 @@ class Publisher:
         self,
         target: Target | str,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
         grace: float = GRACE,
         page: Callable[[], bytes] | None = standard_page,
     ) -> None:

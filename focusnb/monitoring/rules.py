@@ -44,6 +44,9 @@ USUAL = 3 * 3600.0
 LOOK_BACK = 12 * 3600.0
 """Seconds over which a series is looked at."""
 
+SETTLE = 180.0
+"""Seconds in which what was recorded before the watch began is found, or a clock that was set is followed."""
+
 OVER = 3600.0
 """Seconds without an image when the watch begins after which a session has ended."""
 
@@ -393,9 +396,22 @@ class SilenceRule(Rule):
         allowed = 60 * self.minutes if self.minutes is not None else silence_allowed(view.cadence)
         # this host's clock may have been put forward by an hour: silence is what was waited for since
         age = min(age, view.now - view.steady)
+        if _unknown(view, allowed, age, "silence" in opened):
+            return
         told = f"No new image for {duration(age)}; usual is one every {duration(view.cadence)}"
         hint = "Usual causes: recording has stopped or finished, the refilling of nitrogen, the import or its network."
         yield Check("silence", age > allowed, told, hint, None, age / 60)
+
+
+def _unknown(view: View, allowed: float, age: float, opened: bool) -> bool:
+    """Whether it cannot be told yet how long there was nothing.
+
+    When the watch begins, what was recorded before has yet to be found. After a clock was set, what was told of before
+    is not over because time is counted anew.
+    """
+    if opened:
+        return age <= allowed and view.now - view.steady <= allowed + SETTLE
+    return view.now - view.since < SETTLE
 
 
 def silence_allowed(cadence: float) -> float:
@@ -465,6 +481,8 @@ class ProcessingRule(Rule):
         oldest = float(np.nanmin(view.session.arrived[view.waiting], initial=view.now))
         # what waited before anybody was there to process it waits no longer than they are
         idle = view.now - max(float(processed.max(initial=0.0)), oldest, view.since, view.steady)
+        if _unknown(view, 60 * self.minutes, idle, "processing" in opened):
+            return
         told = f"{waiting} images wait and none was processed for {duration(idle)}"
         hint = "Usual causes: nobody processes the project, the cluster gives no worker, a step hangs."
         yield Check("processing", idle > 60 * self.minutes, told, hint, None, idle / 60)

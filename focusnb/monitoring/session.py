@@ -70,14 +70,18 @@ class Session:
         self._order = np.zeros(0, np.int64)
 
     def update(self, now: float | None = None) -> bool:
-        """Read what changed since the last time; returns whether anything did.
+        """Read what changed since the last time; returns whether anything did, be it the clock alone.
 
         now : s since 1970 by this host's clock; what came later than that came before the clock was put back
         """
         library = self.project.library
         revision = library.revision
         if revision == self.revision:
-            return False
+            if not self._follow_clock(now):
+                return False
+            self._arrange(now)
+            self._changed_times = None
+            return True
         before = dict(zip(self.ids.tolist(), self.time.tolist(), strict=True))
         changed = self._read(self.revision)
         for identity in tables.deleted(library, "exposures", max(self.revision, 0)) if self.revision >= 0 else ():
@@ -201,11 +205,12 @@ class Session:
         ahead = np.flatnonzero(imported > now + _AHEAD)
         if len(ahead) == 0:
             return False
-        # all that were imported until then, the last of them now; what was brought to a clock before stays, or where
-        # another host imports, whose clock is ahead, it would go farther back with every image
+        # all that were imported until then, the last of them now or just before what came since; what was brought to a
+        # clock before stays, or where another host imports, whose clock is ahead, it would go farther back with each
         before = self._identity[: self._count] <= self._identity[ahead].max()
+        last = float(np.nanmin(imported[~before], initial=now))
         before &= (imported > now + _AHEAD) | (self._put_back[: self._count] == 0)
-        self._put_back[: self._count][before] += imported[ahead].max() - now
+        self._put_back[: self._count][before] += imported[ahead].max() - last
         return True
 
     def _arrange(self, now: float | None) -> bool:

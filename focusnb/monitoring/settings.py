@@ -122,7 +122,8 @@ def write_publishing(project_folder: Path, settings: PublishSettings, targets: t
 
 def shown_address(address: str) -> str:
     """The address of a target as it may be shown, without its password."""
-    return re.sub(r"(://[^/@]*?:)[^/]*@", r"\1****@", address)
+    # a password may hold what should have been written as %2F; a number after the colon is the port
+    return re.sub(r"(://[^/@:]*:)(?!\d+/).*@", r"\1****@", address)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -146,6 +146,8 @@ class SnapshotMaker:
     def _view(self, now: float) -> states.View:
         session, ahead = self.session, now - self._steady()
         if abs(ahead - self._ahead) > _SET:
+            # of a clock that was put back the watch began in the future, and images are brought back as well
+            self._since += min(0.0, ahead - self._ahead)
             self._ahead, self._set_at = ahead, now
         return states.View(
             session,

@@ -288,7 +288,12 @@ def _headers(cloud: str, name: str) -> dict[str, Any]:
         return {"ContentType": kind, "CacheControl": keep}
     if cloud == "gs":
         return {"content_type": kind, "fixed_key_metadata": {"cache_control": keep}}
-    return {"content_settings": {"content_type": kind, "cache_control": keep}}
+    told = {"content_type": kind, "cache_control": keep}
+    try:
+        from azure.storage.blob import ContentSettings
+    except ImportError:
+        return {"content_settings": told}
+    return {"content_settings": ContentSettings(**told)}  # older adlfs takes no table
 
 
 def missing_package(scheme: str, error: ImportError) -> str:
@@ -319,7 +324,14 @@ def _run_program(command: Sequence[str], name: str, commands: str, *, folder: st
         raise ProgramMissing(f"{name}: {command[0]} is not installed; install it, or publish to a folder or bucket")
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        list(command), stdin=pipe, stdout=pipe, stderr=pipe, cwd=folder, text=True, start_new_session=True
+        list(command),
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        cwd=folder,
+        text=True,
+        errors="replace",
+        start_new_session=True,
     ) as program:
         try:
             out, errors = program.communicate(commands, PATIENCE)

@@ -268,6 +268,13 @@ def test_a_published_session_goes_away_and_comes_back(watch: Callable[..., Any],
     card.get_by_text("Not reachable for").wait_for()
     assert str(site.published.parent) not in page.locator(".night").inner_text()
     assert page.title().startswith("▲ ")
+    # in depth as well it says for how long, as time goes on
+    card.click()
+    headline = page.locator(".depth-head strong")
+    headline.get_by_text("Not reachable for").wait_for()
+    before = headline.inner_text()
+    page.wait_for_function("old => document.querySelector('.depth-head strong')?.textContent !== old", arg=before)
+    page.get_by_role("button", name="All microscopes").click()
     away.rename(site.published)
     site.publish()
     card.get_by_text("Not reachable for").wait_for(state="detached")

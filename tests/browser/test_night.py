@@ -226,7 +226,8 @@ def _follow(watch: Callable[..., Any], night: Night, address: str, plain: str, m
     for page, before in zip(live, well, strict=True):
         page.locator('.depth-head .band[data-level="ok"]').wait_for()
         page.get_by_text("1 recovered").wait_for()
-        assert _level(page, ".depth-head .band") == before
+        # it is drawn anew meanwhile, and what is no longer there has no colour
+        wait_until(lambda page=page, before=before: _level(page, ".depth-head .band") == before)
         assert "dark" not in page.locator(".depth-head").inner_text()
         assert not page.title().startswith("▲ ")
     for page in published:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -188,6 +189,38 @@ def test_a_state_that_grew_old_says_so_in_words_and_colour(
     assert page.locator("#state").inner_text().startswith("It was: ")
     assert band.bounding_box()["y"] < page.locator("#state").bounding_box()["y"]
     assert float(page.locator("main").evaluate("e => getComputedStyle(e).opacity")) < 1
+
+
+@pytest.mark.parametrize("device", [1800.0, -1800.0])
+@pytest.mark.parametrize("microscope", [0.0, -1800.0])
+def test_clocks_that_are_wrong_make_no_news_old_nor_hide_that_there_are_none(
+    address: str, watch: Callable[..., Any], tmp_path: Path, device: float, microscope: float
+) -> None:
+    with make_project(tmp_path / "night") as project:
+        Recorder(project, _night_to_now(9302, hours=1.0, faults=[])).go(time.time() - MINUTE)
+        maker = SnapshotMaker(project, clock=lambda: time.time() + microscope)
+        publisher = Publisher(str(tmp_path / "web"))
+        publisher.publish(maker.make(SETTINGS))
+        window = watch(size=PHONE)
+        page = window.page
+        page.clock.install(time=time.time() + device)
+        page.goto(address)
+        page.locator("#numbers .number").first.wait_for()
+        band = page.locator("#stale")
+        if microscope:
+            # until something newer comes it may be as old as it says
+            band.get_by_text(re.compile("No news for 3[0-9] min")).wait_for()
+            publisher.publish(maker.make(SETTINGS))
+            page.clock.fast_forward(6000)
+            band.wait_for(state="hidden")
+        else:
+            assert not band.is_visible()
+    page.route("**/status.json*", lambda route: route.abort())
+    page.clock.fast_forward(200_000)
+    band.get_by_text(re.compile("No news for ([3-9]|1[0-9]) min")).wait_for()
+    # a browser tells the console of what it cannot reach
+    page.close()
+    window.complaints.clear()
 
 
 def test_a_page_opened_from_a_disk_says_what_it_needs(watch: Callable[..., Any], tmp_path: Path) -> None:

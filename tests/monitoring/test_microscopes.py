@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
+from focusnb.apps.microscopes import find_microscopes
 from focusnb.errors import ParameterError
 from focusnb.monitoring import microscopes
 from focusnb.monitoring.microscopes import Microscope, Microscopes, fetch_from, read_microscopes
 from focusnb.monitoring.publish import Publisher
-from focusnb.monitoring.settings import PublishSettings, write_publishing
+from focusnb.monitoring.settings import PublishSettings, shown_address, write_publishing
 from focusnb.monitoring.snapshot import published
 from tests.monitoring.conftest import Recorded
 
@@ -199,3 +200,76 @@ def test_a_certificate_that_is_not_trusted_is_told_with_the_cure(server: Any, tm
 def test_what_cannot_be_read_from_is_told() -> None:
     with pytest.raises(ParameterError, match="written to and not read from"):
         fetch_from("rsync:host:/srv/titan")
+
+
+class Elsewhere:
+    """A session published each half minute by a microscope whose clock is ``ahead`` s ahead; ``now``: the right one."""
+
+    def __init__(self, recorded: Recorded, folder: Path, ahead: float) -> None:
+        self._status = dict(recorded.maker().make(PublishSettings()).status) | {"files": [], "previews": None}
+        self._folder, self._ahead, self.now = folder, ahead, 1e9
+        folder.mkdir()
+        self.microscopes = Microscopes([Microscope("t", published=str(folder))], clock=lambda: self.now)
+
+    def publish(self) -> None:
+        at = self.now + self._ahead
+        state = {**self._status["state"], "word": "recording", "last_image": at - 20}
+        told = {**self._status, "made_at": at, "valid_until": at + 90, "state": state}
+        (self._folder / "status.json").write_text(json.dumps(told))
+
+    def watch(self, seconds: float) -> list[tuple[str, float | None]]:
+        """Look every few seconds while it goes on; what was seen."""
+        seen = []
+        for passed in range(0, int(seconds), 5):
+            if passed % 30 == 0:
+                self.publish()
+            seen.append(self.look())
+            self.now += 5
+        return seen
+
+    def look(self) -> tuple[str, float | None]:
+        glance = self.microscopes.look("t", files=False)
+        return glance.word, glance.age
+
+
+@pytest.mark.parametrize("ahead", [0.0, 40.0, -40.0, 3600.0, -3600.0])
+def test_a_microscope_whose_clock_is_wrong_is_not_stale_and_is_missed_in_time(
+    recorded: Recorded, tmp_path: Path, ahead: float
+) -> None:
+    session = Elsewhere(recorded, tmp_path / "t", ahead)
+    seen = session.watch(120)
+    # whoever has only just come cannot know better than that clock, until something new comes
+    assert {word for word, _ in (seen[6:] if ahead == -3600 else seen)} == {"recording"}
+    assert all(age is not None and 0 <= age <= 130 for _, age in seen[6:])
+    session.now += 150
+    assert session.look()[0] == "stale"
+    session.now += 7200
+    glance = session.microscopes.look("t", files=False)
+    assert (glance.word, glance.level) == ("stale", "bad")
+
+
+def test_what_came_while_nobody_could_look_is_as_old_as_it_says(recorded: Recorded, tmp_path: Path) -> None:
+    session = Elsewhere(recorded, tmp_path / "t", 0.0)
+    session.watch(60)
+    session.publish()  # its last word
+    session.now += 7200
+    assert session.look() == ("stale", pytest.approx(7220))
+
+
+@pytest.mark.parametrize("password", ["a/b", "a?b", "a#b", "a/b@c", "[a", "123?b"])
+def test_a_password_with_odd_signs_is_refused_and_not_told(password: str) -> None:
+    address = f"https://night:{password}@example.org/titan"
+    with pytest.raises(ParameterError, match="%2F") as told:
+        find_microscopes([address])
+    assert password not in str(told.value)
+    seen = Microscopes([Microscope("t", published=address)]).look("t")
+    assert "%2F" in seen.sentence
+    assert password not in seen.sentence
+    assert password not in shown_address(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["https://example.org:8443/a@b/titan", "sftp://me@www:2222/srv/titan", "/srv/a:b@c", "s3://b/k:x@y"]
+)
+def test_an_address_without_a_password_is_shown_as_it_is(address: str) -> None:
+    assert shown_address(address) == address

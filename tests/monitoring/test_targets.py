@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import fsspec
@@ -114,6 +115,7 @@ def read_on(folder: Path, until: threading.Event, faults: list[str], seen: set[s
                 faults.append(str(error))
         except FormatError as error:
             faults.append(str(error))
+        until.wait(0.05)
 
 
 @pytest.mark.parametrize("kind", ["sftp", "rsync"])
@@ -220,6 +222,29 @@ def test_a_browser_shows_the_page_of_a_bucket_and_keeps_no_old_state(
     assert kept.pop("index.html") == kept.pop("status.json") == "no-cache"
     assert all("immutable" in value for value in kept.values())
     assert kept
+
+
+def test_azure_is_told_in_the_words_of_its_own_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a plain table older versions of adlfs say that it is none."""
+    library = ModuleType("azure.storage.blob")
+    library.ContentSettings = SimpleNamespace  # type: ignore[attr-defined]
+    for name in ("azure", "azure.storage"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, "azure.storage.blob", library)
+    monkeypatch.setitem(import_module("fsspec.registry")._registry, "abfs", Cloud)
+    Cloud.store.clear()
+    Cloud.told.clear()
+    Publisher("abfs://bucket/titan", page=page).publish(made(3))
+    told = Cloud.told["status.json"]["content_settings"]
+    assert (told.content_type, told.cache_control) == ("application/json", "no-cache")
+
+
+def test_a_server_that_speaks_no_utf8_is_understood(tmp_path: Path) -> None:
+    program = tmp_path / "sftp"
+    program.write_bytes(b"#!/bin/sh\nprintf 'Verbindung verweigert: \\374berlastet' >&2\nexit 1\n")
+    program.chmod(0o755)
+    with pytest.raises(Outage, match="berlastet"):
+        SftpTarget("sftp://titan/x", command=[str(program)]).names()
 
 
 def test_the_state_is_the_last_that_is_written_to_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:

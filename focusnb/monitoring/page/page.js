@@ -9,6 +9,7 @@
   const WORDS = { a: "accepted", f: "flagged", w: "waiting", x: "failed" };
   const PATIENCE = 30000; // ms until a file that does not come is given up, and all is asked for again
   const GONE = 3600; // s without news after which something is wrong, whatever the session was
+  const APART = 60; // s between two clocks from which one of them is wrong
   const FROM_DISK = location.protocol === "file:"; // from where a browser reads no other file
   const DISK = "Opened from a disk, this page can show nothing: open it from a web server, such as 'python -m http.server' in its folder";
   const REST = 120; // ms that the pointer rests until a sheet of previews is fetched: what it passes over is not
@@ -18,6 +19,8 @@
   let resting = null;
   let pointed = null; // {name, x, time}: the plot and the time under the pointer, or where the finger was last
   let points = { time: [], state: [], id: [] }, views = new Map();
+  let ahead = 0; // s by which the server's clock is ahead of this device's, which may be wrong
+  let newsAt = 0, lookedAt = 0; // s, by the server's clock: when the state that is shown came, and the last look at it
   let status = null, hours = 3, documents = null, reached = true, waiting = null;
 
   // words
@@ -51,15 +54,15 @@
   // parts of the page
 
   function showState() {
-    const now = Date.now() / 1000, stale = status && now > status.valid_until;
+    const now = Date.now() / 1000 + ahead, quiet = now - newsAt, stale = status && quiet > status.valid_until - status.made_at;
     show("stale", stale || !reached);
     if (status && (stale || !reached)) {
       const last = `last update ${moment(status.made_at)}`;
-      const what = stale ? `No news for ${duration(now - status.made_at)}` : "Cannot be reached";
+      const what = stale ? `No news for ${duration(quiet)}` : "Cannot be reached";
       // why matters to whoever holds the phone: here it is its own network
       const why = !stale ? "it is tried again" : reached ? "nothing newer is published" : "it cannot be reached now";
       $("stale-text").replaceChildren(what, element("small", {}, `${last[0].toUpperCase()}${last.slice(1)}; ${why}`));
-      $("stale").dataset.level = stale && now - status.made_at > GONE ? "bad" : "warning";
+      $("stale").dataset.level = stale && quiet > GONE ? "bad" : "warning";
     } else if (!reached) {
       $("stale-text").textContent = FROM_DISK ? DISK : "The session cannot be reached; it is tried again";
     }
@@ -71,7 +74,7 @@
     // as monitoring.microscopes.glance_at
     const level = severe ? "bad" : open.length && ["ok", "idle"].includes(state.level) ? "warning" : state.level;
     band.dataset.level = stale ? "idle" : level;
-    const age = state.last_image === null ? "" : ` · last image ${duration(now - state.last_image)} ago`;
+    const age = state.last_image === null ? "" : ` · last image ${duration(quiet + status.made_at - state.last_image)} ago`;
     const told = stale ? `It was: ${state.sentence}` : state.sentence + (state.word === "recording" || state.word === "failing" ? age : "");
     // what nobody has seen to yet, while images come
     const wrong = !stale && state.word === "recording" ? news() : [];
@@ -377,6 +380,8 @@
     const options = { cache: fresh ? "no-store" : "default", signal: AbortSignal.timeout(PATIENCE) };
     const response = await fetch(fresh ? `${name}?t=${Date.now()}` : name, options);
     if (!response.ok) throw new Error(`${name}: ${response.status}`);
+    const at = Date.parse(response.headers.get("date")) / 1000 - Date.now() / 1000;
+    if (fresh && Number.isFinite(at)) ahead = Math.abs(at) < 5 ? 0 : at; // the way takes its time as well
     return response.json();
   }
 
@@ -394,6 +399,13 @@
       for (const file of [...pieces.keys()]) if (!wanted.includes(file)) pieces.delete(file);
       const named = new Set((next.previews ? next.previews.sheets : []).map((sheet) => sheet.file));
       for (const file of [...sheets.keys()]) if (!named.has(file)) sheets.delete(file);
+      // a state that was not there at the last look came since, whatever the microscope's clock says; none is of the future
+      const now = Date.now() / 1000 + ahead;
+      if (!status || next.made_at !== status.made_at) {
+        const came = Math.min(now, Math.max(next.made_at, status ? lookedAt : 0));
+        newsAt = Math.abs(came - next.made_at) > APART ? came : next.made_at;
+      }
+      lookedAt = now;
       status = next;
       reached = true;
       const [wrong] = news();

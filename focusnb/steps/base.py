@@ -203,7 +203,7 @@ _imported: set[str] = set()
 
 
 def built_in_steps() -> dict[str, type[Step]]:
-    """All steps of focusnb itself, by name; their files are imported on the first call."""
+    """All steps of focusnb itself, by name, in the order of their files; these are imported on the first call."""
     with _loading:
         for category in [name for name in CATEGORIES if name not in _imported]:
             folder = Path(__file__).parent / category
@@ -212,7 +212,14 @@ def built_in_steps() -> dict[str, type[Step]]:
                 for module in pkgutil.iter_modules([str(folder)]):
                     importlib.import_module(f"focusnb.steps.{category}.{module.name}")
             _imported.add(category)
-        return dict(_built_in)
+        # columns of a library come in this order, whichever step somebody imported first
+        return {step.name: step for step in sorted(_built_in.values(), key=_place)}
+
+
+def _place(step: type[Step]) -> tuple[int, str]:
+    category, _, module = step.__module__.removeprefix("focusnb.steps.").partition(".")
+    places = list(CATEGORIES)
+    return (places.index(category), module) if module and category in places else (len(places), "")
 
 
 def steps_in(folder: Path | str | None) -> dict[str, type[Step]]:

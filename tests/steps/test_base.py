@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import py_compile
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -207,3 +209,14 @@ def test_known_values_are_facts_and_what_built_in_steps_make() -> None:
 
 def test_categories_are_folders_or_to_come() -> None:
     assert {step.category for step in built_in_steps().values()} <= set(CATEGORIES)
+
+
+def test_steps_come_in_one_order_whichever_was_imported_first() -> None:
+    told = "from focusnb.steps.base import built_in_steps; print(*built_in_steps())"
+    first = "from focusnb.steps.statistics import judge_exposure; from focusnb.steps.align import align_frames; "
+    orders = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        for code in (told, first + told)
+    ]
+    assert orders[0].split()[:3] == ["prepare_image", "prepare_movie", "align_frames"]
+    assert orders[1] == orders[0]
